@@ -1,0 +1,222 @@
+//! Joins the slots and the queue: who runs, who waits, who is turned away.
+//!
+//! The decisions are arithmetic on two things that are handed in: the [`Slots`], which are atomic so that a gate need
+//! not lock where nobody waits, and `now`. What is parked in the queue is generic: the gate parks wakers, a simulation
+//! parks integers, and both run this code.
+//!
+//! Every operation that can let somebody go on hands the tokens of those to `wake`; a gate wakes them once it has let
+//! go of its lock.
+
+use std::time::Duration;
+
+use crate::{
+    queue::{Kind, Queue, State, Ticket},
+    rejected::Reason,
+    slots::{Slots, Turn},
+    strategy::Strategy,
+};
+
+/// How a queue is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    pub(crate) strategy: Strategy,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_wait: Option<Duration>,
+}
+
+/// What became of an arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It has a slot; so many are in flight, itself included.
+    Admitted(usize),
+    Waiting(Ticket),
+    Rejected(Reason),
+}
+
+/// What became of a waiter that asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It has a slot; so many are in flight, itself included.
+    Admitted {
+        in_flight: usize,
+        waited: Duration,
+    },
+    Waiting,
+    Rejected {
+        reason: Reason,
+        waited: Duration,
+    },
+}
+
+/// The queue and its rules.
+#[derive(Debug)]
+pub(crate) struct Admission<T> {
+    queue: Queue<T>,
+    rules: Rules,
+}
+
+impl<T> Admission<T> {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            queue: Queue::new(),
+            rules,
+        }
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
+    pub(crate) fn peak_waiting(&self) -> usize {
+        self.queue.peak()
+    }
+
+    /// When [`turn`](Self::turn) wants to be called, whatever else happens.
+    pub(crate) fn next_due(&mut self) -> Option<Duration> {
+        self.queue.next_due()
+    }
+
+    /// Somebody arrives who found no slot, and may wait if the rules have room.
+    pub(crate) fn arrive(
+        &mut self,
+        slots: &Slots,
+        kind: Kind,
+        now: Duration,
+        token: T,
+        wake: &mut Vec<T>,
+    ) -> Arrival {
+        self.turn(slots, now, wake);
+        if kind == Kind::Parked || self.queue.waiting() == 0 {
+            if let Ok(in_flight) = slots.try_take(Turn::Open) {
+                return Arrival::Admitted(in_flight);
+            }
+        }
+        if slots.read().draining() {
+            return Arrival::Rejected(Reason::Draining);
+        }
+        if self.queue.waiting() >= self.rules.max_waiting {
+            if self.rules.max_waiting == 0 {
+                return Arrival::Rejected(Reason::Limit);
+            }
+            if self.rules.strategy != Strategy::DropOldest {
+                return Arrival::Rejected(Reason::QueueFull);
+            }
+            if let Some((oldest, _)) = self.queue.front() {
+                wake.extend(self.queue.refuse(oldest, Reason::Evicted));
+            }
+        }
+        // From here on a slot that comes free is served to the queue, this waiter included.
+        let deadline = self.rules.max_wait.map(|wait| now.saturating_add(wait));
+        let ticket = self.queue.join(kind, now, deadline, token);
+        slots.set_waiting(true);
+        // A permit that came back just before the flag was up did not look at the queue.
+        self.serve(slots, now, wake);
+        Arrival::Waiting(ticket)
+    }
+
+    /// A waiter asks how it stands; if it has to wait on, `token` is what wakes it.
+    ///
+    /// # Panics
+    ///
+    /// If it has left.
+    pub(crate) fn ask(
+        &mut self,
+        slots: &Slots,
+        kind: Kind,
+        ticket: Ticket,
+        now: Duration,
+        token: T,
+        wake: &mut Vec<T>,
+    ) -> Answer {
+        self.turn(slots, now, wake);
+        let may_take = match self.queue.state(ticket) {
+            State::Granted => {
+                let waited = now.saturating_sub(self.queue.leave(ticket).joined);
+                let in_flight = slots.read().in_flight();
+                return Answer::Admitted { in_flight, waited };
+            }
+            // Too late by the clock, but if a slot is free a refusal would help nobody.
+            State::Refused(Reason::MaxWait) => kind == Kind::Parked,
+            State::Refused(_) => false,
+            State::Waiting | State::Called(_) | State::Absent => kind == Kind::Parked,
+        };
+        if may_take {
+            if let Ok(in_flight) = slots.try_take(Turn::Open) {
+                let waited = now.saturating_sub(self.queue.leave(ticket).joined);
+                self.serve(slots, now, wake);
+                return Answer::Admitted { in_flight, waited };
+            }
+        }
+        if let State::Refused(reason) = self.queue.state(ticket) {
+            let waited = now.saturating_sub(self.queue.leave(ticket).joined);
+            return Answer::Rejected { reason, waited };
+        }
+        self.queue.wait_on(ticket, token);
+        slots.set_waiting(true);
+        self.serve(slots, now, wake);
+        Answer::Waiting
+    }
+
+    /// A waiter goes without having asked for its answer.
+    pub(crate) fn leave(
+        &mut self,
+        slots: &Slots,
+        ticket: Ticket,
+        now: Duration,
+        wake: &mut Vec<T>,
+    ) {
+        if self.queue.leave(ticket).state == State::Granted {
+            slots.give_back();
+        }
+        self.turn(slots, now, wake);
+    }
+
+    /// Time has passed, a permit has come back, or the limit has moved: answers those who can be answered.
+    pub(crate) fn turn(&mut self, slots: &Slots, now: Duration, wake: &mut Vec<T>) {
+        self.queue.pass_over(now);
+        self.serve(slots, now, wake);
+        while let Some(ticket) = self.queue.expired(now) {
+            wake.extend(self.queue.refuse(ticket, Reason::MaxWait));
+        }
+        slots.set_waiting(self.queue.front().is_some());
+    }
+
+    /// Nobody is let in any more; those who wait are refused.
+    pub(crate) fn drain(&mut self, slots: &Slots, wake: &mut Vec<T>) {
+        slots.drain();
+        for ticket in self.queue.unanswered() {
+            wake.extend(self.queue.refuse(ticket, Reason::Draining));
+        }
+        slots.set_waiting(false);
+    }
+
+    /// Calls everybody who waits, for where no timer can be had to find out who comes.
+    pub(crate) fn call_all(&mut self, now: Duration, wake: &mut Vec<T>) {
+        for ticket in self.queue.unanswered() {
+            if matches!(self.queue.state(ticket), State::Waiting) {
+                wake.extend(self.queue.call(ticket, now));
+            }
+        }
+    }
+
+    /// Gives the free slots to those in front: handed over in a call, called in `poll_ready`.
+    fn serve(&mut self, slots: &Slots, now: Duration, wake: &mut Vec<T>) {
+        while let Some((front, kind)) = self.queue.front() {
+            match kind {
+                Kind::InCall => {
+                    if slots.try_take(Turn::Open).is_err() {
+                        return;
+                    }
+                    wake.extend(self.queue.grant(front));
+                }
+                Kind::Parked => {
+                    if slots.read().free() <= self.queue.called() {
+                        return;
+                    }
+                    wake.extend(self.queue.call(front, now));
+                }
+            }
+        }
+        slots.set_waiting(false);
+    }
+}

@@ -1,0 +1,185 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project::pin_project;
+use tower_service::Service;
+
+use crate::{
+    Rejected,
+    gate::{Permit, Waiter},
+    protocol::Protocol,
+};
+
+/// The answer of a service behind a gate.
+///
+/// # Cancel safety
+///
+/// Dropping it leaves the queue or gives the permit back, whichever it had come to. An adaptive limit then learns that
+/// the answer would have taken at least as long as it had been waited for.
+#[pin_project]
+pub struct ResponseFuture<S, Req, P>
+where
+    S: Service<Req>,
+    P: Protocol<Req, S::Response, S::Error>,
+{
+    #[pin]
+    state: State<S, Req, P>,
+    protocol: P,
+}
+
+/// ```text
+/// Waiting ──► Readying ──► Running
+///    └──────► Answered ◄── (refused at once)
+/// ```
+#[pin_project(project = StateProj)]
+enum State<S, Req, P>
+where
+    S: Service<Req>,
+    P: Protocol<Req, S::Response, S::Error>,
+{
+    /// In the queue. The clone has not been readied, so that nothing of the inner service is held meanwhile.
+    Waiting {
+        waiter: Waiter,
+        call: Option<(S, Req)>,
+    },
+    /// Admitted, or exempt; the clone is not ready yet.
+    Readying {
+        call: Option<(S, Req)>,
+        permit: Option<Permit>,
+    },
+    Running {
+        #[pin]
+        future: S::Future,
+        asked: Option<P::Asked>,
+        permit: Option<Permit>,
+    },
+    /// Refused, or never ready: the answer is at hand.
+    Answered(Option<Result<P::Response, P::Error>>),
+}
+
+impl<S, Req, P> ResponseFuture<S, Req, P>
+where
+    S: Service<Req>,
+    P: Protocol<Req, S::Response, S::Error>,
+{
+    /// Admitted, or exempt, and the service is ready.
+    #[inline]
+    pub(crate) fn run(inner: &mut S, request: Req, permit: Option<Permit>, protocol: P) -> Self {
+        let state = State::run(inner, request, permit, &protocol);
+        Self { state, protocol }
+    }
+
+    /// Admitted, or exempt, and the service is still to be readied.
+    pub(crate) fn ready(inner: S, request: Req, permit: Option<Permit>, protocol: P) -> Self {
+        let call = Some((inner, request));
+        let state = State::Readying { call, permit };
+        Self { state, protocol }
+    }
+
+    pub(crate) fn wait(waiter: Waiter, inner: S, request: Req, protocol: P) -> Self {
+        let call = Some((inner, request));
+        let state = State::Waiting { waiter, call };
+        Self { state, protocol }
+    }
+
+    pub(crate) fn refused(request: Req, rejected: Rejected, protocol: P) -> Self {
+        let state = State::Answered(Some(protocol.refuse(request, rejected)));
+        Self { state, protocol }
+    }
+}
+
+impl<S, Req, P> State<S, Req, P>
+where
+    S: Service<Req>,
+    P: Protocol<Req, S::Response, S::Error>,
+{
+    #[inline]
+    fn run(inner: &mut S, request: Req, permit: Option<Permit>, protocol: &P) -> Self {
+        let asked = Some(protocol.asked(&request));
+        State::Running {
+            future: inner.call(request),
+            asked,
+            permit,
+        }
+    }
+}
+
+const POLLED_AGAIN: &str = "`ResponseFuture` was polled after it had answered";
+
+impl<S, Req, P> Future for ResponseFuture<S, Req, P>
+where
+    S: Service<Req>,
+    P: Protocol<Req, S::Response, S::Error>,
+{
+    type Output = Result<P::Response, P::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let next = match this.state.as_mut().project() {
+                StateProj::Waiting { waiter, call } => {
+                    let admitted = ready!(waiter.poll(cx));
+                    let (inner, request) = call.take().expect(POLLED_AGAIN);
+                    match admitted {
+                        Ok(permit) => State::Readying {
+                            call: Some((inner, request)),
+                            permit: Some(permit),
+                        },
+                        Err(rejected) => {
+                            State::Answered(Some(this.protocol.refuse(request, rejected)))
+                        }
+                    }
+                }
+                StateProj::Readying { call, permit } => {
+                    let (inner, _) = call.as_mut().expect(POLLED_AGAIN);
+                    let readied = ready!(inner.poll_ready(cx));
+                    let (mut inner, request) = call.take().expect(POLLED_AGAIN);
+                    let permit = permit.take();
+                    match readied {
+                        Ok(()) => State::run(&mut inner, request, permit, this.protocol),
+                        Err(error) => {
+                            let asked = this.protocol.asked(&request);
+                            let answer = this.protocol.answer(asked, Err(error), permit);
+                            State::Answered(Some(answer))
+                        }
+                    }
+                }
+                StateProj::Running {
+                    future,
+                    asked,
+                    permit,
+                } => {
+                    let answer = ready!(future.poll(cx));
+                    let asked = asked.take().expect(POLLED_AGAIN);
+                    return Poll::Ready(this.protocol.answer(asked, answer, permit.take()));
+                }
+                StateProj::Answered(answer) => {
+                    return Poll::Ready(answer.take().expect(POLLED_AGAIN));
+                }
+            };
+            this.state.set(next);
+        }
+    }
+}
+
+impl<S, Req, P> fmt::Debug for ResponseFuture<S, Req, P>
+where
+    S: Service<Req>,
+    P: Protocol<Req, S::Response, S::Error>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Waiting { .. } => "waiting",
+            State::Readying { .. } => "readying",
+            State::Running { .. } => "running",
+            State::Answered(_) => "answered",
+        };
+        f.debug_struct("ResponseFuture")
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,122 @@
+use std::{future::Future, pin::pin, sync::Arc};
+
+use super::Gate;
+use crate::{BackpressureMetrics, ConfigError, config, limit::MAX_LIMIT};
+
+/// Looks at a gate, moves its limit, drains it. Cheap to clone; works from any thread.
+///
+/// ```
+/// use tower_backpressure::BackpressureLayer;
+///
+/// let layer = BackpressureLayer::drop_newest(100);
+/// let handle = layer.handle();
+///
+/// handle.set_limit(50);
+/// assert_eq!(handle.limit(), 50);
+/// assert_eq!(handle.in_flight(), 0);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Handle {
+    gate: Arc<Gate>,
+}
+
+impl Handle {
+    pub(crate) fn new(gate: Arc<Gate>) -> Self {
+        Self { gate }
+    }
+
+    /// The name of the gate: the value of the label `gate` in metrics.
+    pub fn name(&self) -> &str {
+        &self.gate.settings.name
+    }
+
+    /// How many requests may be in flight.
+    pub fn limit(&self) -> usize {
+        self.gate.slots.read().limit()
+    }
+
+    /// How many requests hold a permit. Above the limit only after the limit was lowered, until permits come back, and
+    /// under `.shadow()`.
+    pub fn in_flight(&self) -> usize {
+        self.gate.slots.read().in_flight()
+    }
+
+    /// How many requests wait for a permit.
+    pub fn waiting(&self) -> usize {
+        self.gate.waiting()
+    }
+
+    /// Whether the next request would have to wait or be refused for want of a slot.
+    pub fn is_overloaded(&self) -> bool {
+        let word = self.gate.slots.read();
+        word.in_flight() >= word.limit() || self.waiting() > 0
+    }
+
+    /// All numbers at this moment. Takes the queue's lock for an instant.
+    pub fn snapshot(&self) -> BackpressureMetrics {
+        self.gate.snapshot()
+    }
+
+    /// Moves the limit, up or down, under load. Values above [`MAX_LIMIT`] are taken for it.
+    ///
+    /// Raised, it lets waiting requests in at once. Lowered, it interrupts nobody: as permits come back nobody is let in
+    /// until fewer requests are in flight than the new limit. An adaptive limit goes on from `limit`, as far as its
+    /// algorithm implements [`Limit::set_limit`](crate::limit::Limit::set_limit).
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is 0. To let nobody in, [`drain`](Self::drain).
+    #[track_caller]
+    pub fn set_limit(&self, limit: usize) {
+        config::built(self.try_set_limit(limit));
+    }
+
+    /// Like [`set_limit`](Self::set_limit), for numbers that come from outside.
+    ///
+    /// # Errors
+    ///
+    /// If `limit` is 0.
+    pub fn try_set_limit(&self, limit: usize) -> Result<(), ConfigError> {
+        let limit = config::at_least_one("limit", limit)?.min(MAX_LIMIT);
+        self.gate.set_limit(limit);
+        Ok(())
+    }
+
+    /// Refuses everybody who has no permit yet, those who wait included, and resolves when the last permit is back.
+    ///
+    /// Draining begins with the call, whether or not the future is ever polled, and does not end. Exempt requests are
+    /// let through as before, so that a health probe can say that the service is going.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the waiting, not the draining; call it again to wait again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use std::time::Duration;
+    /// use tower_backpressure::BackpressureLayer;
+    ///
+    /// let handle = BackpressureLayer::drop_newest(100).handle();
+    /// if tokio::time::timeout(Duration::from_secs(30), handle.drain()).await.is_err() {
+    ///     eprintln!("{} requests are cut short", handle.in_flight());
+    /// }
+    /// # }
+    /// ```
+    pub fn drain(&self) -> impl Future<Output = ()> + Send + use<> {
+        let gate = Arc::clone(&self.gate);
+        gate.drain();
+        async move {
+            loop {
+                let mut drained = pin!(gate.drained.notified());
+                drained.as_mut().enable();
+                if gate.slots.read().in_flight() == 0 {
+                    return;
+                }
+                drained.await;
+            }
+        }
+    }
+}

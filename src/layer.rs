@@ -1,0 +1,456 @@
+use std::{sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use crate::{
+    Backpressure, ConfigError, Handle,
+    admission::Rules,
+    config::{at_least_one, built},
+    gate::{Gate, Learner, Settings},
+    limit::{Limit, MAX_LIMIT, Outcome},
+    protocol::{self, Plain},
+    strategy::Strategy,
+};
+
+/// How many may wait under `block`, unless `.max_waiting(n)` says otherwise.
+const MAX_WAITING: usize = 1024;
+
+/// Keeps the service behind it from being asked for more than it can do.
+///
+/// The layer owns the gate: every service that it makes, every clone of those, and every clone of the layer shares one
+/// limit. Frameworks call `layer` as often as they like (axum does so for each route, and for each connection).
+///
+/// | | how many may run | what when it is full |
+/// |---|---|---|
+/// | [`block`](Self::block) | a fixed limit | the caller waits: `poll_ready` is pending |
+/// | [`drop_newest`](Self::drop_newest) | a fixed limit | the arriving request is refused at once |
+/// | [`drop_oldest`](Self::drop_oldest) | a fixed limit | it waits; if too many do, the longest waiter is refused |
+/// | [`adaptive`](Self::adaptive) | a limit that finds itself | the arriving request is refused at once |
+///
+/// # Setters
+///
+/// They come in any order, but before the gate is shared by `.handle()`, `.clone()` or `.layer()`, and `.plain()` before
+/// any closure.
+///
+/// | setter | default | meaning |
+/// |---|---|---|
+/// | [`named`](Self::named) | the strategy's name | the label `gate` in metrics and events |
+/// | [`max_waiting`](Self::max_waiting) | 1024 for `block`, 0 for `drop_newest` and `adaptive` | how many may wait |
+/// | [`max_wait`](Self::max_wait) | none | how long one may wait |
+/// | [`shadow`](Self::shadow) | off | decide and record, refuse nobody |
+/// | `release_at` | `BodyEnd` | when the slot comes back |
+/// | `sample_at` | `Auto` | when the latency is measured |
+/// | `exempt` | nobody | requests that are none of the gate's business |
+/// | `classify` | by status | how a request went |
+/// | `respond` | 503, or gRPC's `UNAVAILABLE` | the refusal |
+#[derive(Clone, Debug)]
+pub struct BackpressureLayer<P = protocol::Default> {
+    gate: Arc<Gate>,
+    protocol: P,
+}
+
+impl BackpressureLayer {
+    /// At most `limit` requests run at once; further callers wait, first come first served.
+    ///
+    /// Waiting is in `poll_ready`, before there is a request, so that a balancer in front can turn to another instance
+    /// and a server that asks for readiness slows down. At most [`max_waiting`](Self::max_waiting) wait, each for at
+    /// most [`max_wait`](Self::max_wait); beyond either `poll_ready` turns ready and the call that follows is refused.
+    ///
+    /// An instance that waits and is then left alone holds nothing: the slot that it was woken for stays free for
+    /// whoever polls first, and if nobody does within a millisecond the next is woken. Order holds among those that
+    /// poll. With [`exempt`](Self::exempt), requests must be seen before they can be made to wait; they then wait in the
+    /// call, strictly in order.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is 0.
+    #[track_caller]
+    pub fn block(limit: usize) -> Self {
+        built(Self::try_block(limit))
+    }
+
+    /// Like [`block`](Self::block), for numbers that come from a file.
+    ///
+    /// # Errors
+    ///
+    /// If `limit` is 0.
+    pub fn try_block(limit: usize) -> Result<Self, ConfigError> {
+        Self::fixed(limit, Strategy::Block, MAX_WAITING)
+    }
+
+    /// At most `limit` requests run at once; the next one is refused at once.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is 0.
+    #[track_caller]
+    pub fn drop_newest(limit: usize) -> Self {
+        built(Self::try_drop_newest(limit))
+    }
+
+    /// Like [`drop_newest`](Self::drop_newest), for numbers that come from a file.
+    ///
+    /// # Errors
+    ///
+    /// If `limit` is 0.
+    pub fn try_drop_newest(limit: usize) -> Result<Self, ConfigError> {
+        Self::fixed(limit, Strategy::DropNewest, 0)
+    }
+
+    /// At most `limit` requests run at once and `waiting` wait; when one more comes, the one that has waited longest is
+    /// refused at once and the new one waits.
+    ///
+    /// Under a long overload the queue is full of requests whose callers are about to give up; answering the newest
+    /// first of all keeps what is answered useful.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` or `waiting` is 0. With nobody waiting there is nobody to refuse but the arrival: that is
+    /// [`drop_newest`](Self::drop_newest).
+    #[track_caller]
+    pub fn drop_oldest(limit: usize, waiting: usize) -> Self {
+        built(Self::try_drop_oldest(limit, waiting))
+    }
+
+    /// Like [`drop_oldest`](Self::drop_oldest), for numbers that come from a file.
+    ///
+    /// # Errors
+    ///
+    /// If `limit` or `waiting` is 0.
+    pub fn try_drop_oldest(limit: usize, waiting: usize) -> Result<Self, ConfigError> {
+        let waiting = at_least_one("waiting", waiting)?;
+        Self::fixed(limit, Strategy::DropOldest, waiting)
+    }
+
+    /// As many requests run at once as `limit` finds out the service can take; the next one is refused at once.
+    ///
+    /// `Aimd::default()` needs no tuning. Put the layer *inside* retries, so that it sees each attempt: outside, it
+    /// takes the time between attempts for latency.
+    ///
+    /// # Panics
+    ///
+    /// If the limit's settings contradict each other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_backpressure::{BackpressureLayer, limit::Aimd};
+    ///
+    /// let layer = BackpressureLayer::adaptive(Aimd::default()).named("chat");
+    /// # let _ = layer;
+    /// ```
+    #[track_caller]
+    pub fn adaptive(limit: impl Limit) -> Self {
+        built(Self::try_adaptive(limit))
+    }
+
+    /// Like [`adaptive`](Self::adaptive), for settings that come from a file.
+    ///
+    /// # Errors
+    ///
+    /// If the limit's settings contradict each other.
+    pub fn try_adaptive(limit: impl Limit) -> Result<Self, ConfigError> {
+        limit.validate()?;
+        let start = at_least_one("limit", limit.limit())?.min(MAX_LIMIT);
+        let learner = Some(Learner::new(limit));
+        Ok(Self::new(
+            start,
+            "adaptive",
+            Strategy::DropNewest,
+            0,
+            learner,
+        ))
+    }
+
+    fn fixed(limit: usize, strategy: Strategy, max_waiting: usize) -> Result<Self, ConfigError> {
+        let limit = at_least_one("limit", limit)?.min(MAX_LIMIT);
+        Ok(Self::new(
+            limit,
+            strategy.as_str(),
+            strategy,
+            max_waiting,
+            None,
+        ))
+    }
+
+    fn new(
+        limit: usize,
+        name: &'static str,
+        strategy: Strategy,
+        max_waiting: usize,
+        learner: Option<Learner>,
+    ) -> Self {
+        let settings = Settings {
+            name: unique(name),
+            shadow: false,
+            rules: Rules {
+                strategy,
+                max_waiting,
+                max_wait: None,
+            },
+        };
+        Self {
+            gate: Arc::new(Gate::new(limit, settings, learner)),
+            protocol: protocol::Default::default(),
+        }
+    }
+}
+
+impl<P> BackpressureLayer<P> {
+    /// The name of the gate: the value of the label `gate` in metrics. Default: the strategy's name, with a number from
+    /// the second unnamed gate of that strategy on.
+    ///
+    /// # Panics
+    ///
+    /// If the gate is shared already.
+    #[track_caller]
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.gate_mut("named").settings_mut().name = name.into();
+        self
+    }
+
+    /// How many may wait for a slot. Default: 1024 for `block`, 0 for `drop_newest` and `adaptive`, as told for
+    /// `drop_oldest`.
+    ///
+    /// Each waiting request costs some 200 bytes here, and whatever the request itself holds. Where waiting is worth it
+    /// at all, allow as many as the service works off in the time that callers are willing to wait. With 0, `block`
+    /// refuses at once, as `drop_newest` does.
+    ///
+    /// # Panics
+    ///
+    /// If the gate is shared already, or if it is 0 under `drop_oldest`.
+    #[track_caller]
+    #[must_use]
+    pub fn max_waiting(mut self, max_waiting: usize) -> Self {
+        let gate = self.gate_mut("max_waiting");
+        if gate.settings().rules.strategy == Strategy::DropOldest {
+            built(at_least_one("max_waiting", max_waiting));
+        }
+        gate.settings_mut().rules.max_waiting = max_waiting;
+        gate.apply_rules();
+        self
+    }
+
+    /// How long a request may wait for a slot; then it is refused. Default: as long as its caller does.
+    ///
+    /// Measured to the millisecond by tokio's timer: a runtime with its time enabled must drive the service.
+    ///
+    /// # Panics
+    ///
+    /// If the gate is shared already.
+    #[track_caller]
+    #[must_use]
+    pub fn max_wait(mut self, max_wait: Duration) -> Self {
+        let gate = self.gate_mut("max_wait");
+        gate.settings_mut().rules.max_wait = Some(max_wait);
+        gate.apply_rules();
+        self
+    }
+
+    /// Decides and records, but refuses nobody and has nobody wait: what the layer would do can be seen in the metrics
+    /// before it does it. A request over the limit is counted as rejected and let in; where it would have waited it is
+    /// counted all the same.
+    ///
+    /// # Panics
+    ///
+    /// If the gate is shared already.
+    #[track_caller]
+    #[must_use]
+    pub fn shadow(mut self) -> Self {
+        self.gate_mut("shadow").settings_mut().shadow = true;
+        self
+    }
+
+    /// A handle on the gate.
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.gate))
+    }
+
+    fn with_protocol<Q>(self, f: impl FnOnce(P) -> Q) -> BackpressureLayer<Q> {
+        BackpressureLayer {
+            gate: self.gate,
+            protocol: f(self.protocol),
+        }
+    }
+
+    #[track_caller]
+    fn gate_mut(&mut self, setter: &str) -> &mut Gate {
+        match Arc::get_mut(&mut self.gate) {
+            Some(gate) => gate,
+            None => panic!(
+                "`{setter}` was called after the gate had been shared; call it before `handle`, `clone` and `layer`"
+            ),
+        }
+    }
+}
+
+impl<P> BackpressureLayer<Plain<P>> {
+    /// Lets requests for which `exempt` holds pass by the gate: they need no slot and are not counted.
+    #[must_use]
+    pub fn exempt<F, Req>(self, exempt: F) -> BackpressureLayer<Plain<protocol::Exempt<P, F>>>
+    where
+        F: Fn(&Req) -> bool,
+    {
+        self.with_protocol(|plain| plain.exempt(exempt))
+    }
+
+    /// Says how a request went. Default: `Err` is overload, `Ok` is success.
+    #[must_use]
+    pub fn classify<F, Res, E>(
+        self,
+        classify: F,
+    ) -> BackpressureLayer<Plain<protocol::Classify<P, F>>>
+    where
+        F: Fn(&Result<Res, E>) -> Outcome,
+    {
+        self.with_protocol(|plain| plain.classify(classify))
+    }
+}
+
+#[cfg(not(feature = "http"))]
+impl BackpressureLayer {
+    /// The layer for any `Service + Clone`; without the feature `http` it is that already.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        self
+    }
+}
+
+#[cfg(feature = "http")]
+mod over_http {
+    use bytes::Bytes;
+    use http::{Response, request, response};
+
+    use super::BackpressureLayer;
+    use crate::{
+        Rejected,
+        limit::Outcome,
+        protocol::{Http, Plain, ReleaseAt, SampleAt},
+    };
+
+    impl BackpressureLayer<Http> {
+        /// The layer for any `Service + Clone`, with the error [`Error`](crate::Error).
+        ///
+        /// # Panics
+        ///
+        /// If a closure was set before: it was made for HTTP.
+        #[track_caller]
+        #[must_use]
+        pub fn plain(self) -> BackpressureLayer<Plain> {
+            assert!(
+                !self.protocol.has_closures(),
+                "`plain` was called after a closure had been set; call it first"
+            );
+            self.with_protocol(|_| Plain::default())
+        }
+
+        /// When the slot comes back. Default: [`ReleaseAt::BodyEnd`].
+        #[must_use]
+        pub fn release_at(mut self, release_at: ReleaseAt) -> Self {
+            self.protocol.release_at = release_at;
+            self
+        }
+
+        /// When the latency is measured. Default: [`SampleAt::Auto`].
+        #[must_use]
+        pub fn sample_at(mut self, sample_at: SampleAt) -> Self {
+            self.protocol.sample_at = sample_at;
+            self
+        }
+
+        /// Lets requests for which `exempt` holds pass by the gate, such as health probes: they need no slot, are not
+        /// counted, and pass while the gate drains.
+        ///
+        /// ```
+        /// use tower_backpressure::BackpressureLayer;
+        ///
+        /// let layer = BackpressureLayer::drop_newest(100).exempt(|head| head.uri.path() == "/healthz");
+        /// # let _ = layer;
+        /// ```
+        #[must_use]
+        pub fn exempt<F>(mut self, exempt: F) -> Self
+        where
+            F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
+        {
+            self.protocol.exempt(exempt);
+            self
+        }
+
+        /// Says how a request went, by the head of its response. Default: 429, 503, 504, 529 and gRPC's
+        /// `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED` and `UNAVAILABLE` are overload, as is an error of the service;
+        /// other statuses from 400 on and other gRPC errors are ignored. With a closure, trailers are not read.
+        ///
+        /// ```
+        /// use http::StatusCode;
+        /// use tower_backpressure::{BackpressureLayer, limit::{Aimd, Outcome}};
+        ///
+        /// // This upstream says 500 when its database is overloaded.
+        /// let layer = BackpressureLayer::adaptive(Aimd::default()).classify(|head| match head.status {
+        ///     StatusCode::INTERNAL_SERVER_ERROR => Outcome::Overload,
+        ///     status if status.is_success() => Outcome::Success,
+        ///     _ => Outcome::Ignore,
+        /// });
+        /// # let _ = layer;
+        /// ```
+        #[must_use]
+        pub fn classify<F>(mut self, classify: F) -> Self
+        where
+            F: Fn(&response::Parts) -> Outcome + Send + Sync + 'static,
+        {
+            self.protocol.classify(classify);
+            self
+        }
+
+        /// Makes the refusal. The response gets the [`Rejected`] as an extension in any case.
+        ///
+        /// ```
+        /// use http::{Response, StatusCode};
+        /// use tower_backpressure::BackpressureLayer;
+        ///
+        /// let layer = BackpressureLayer::drop_newest(100).respond(|_request, rejected| {
+        ///     let seconds = rejected.retry_after().as_secs() + 1;
+        ///     Response::builder()
+        ///         .status(StatusCode::TOO_MANY_REQUESTS)
+        ///         .header("retry-after", seconds)
+        ///         .body("come back later".into())
+        ///         .expect("a valid response")
+        /// });
+        /// # let _ = layer;
+        /// ```
+        #[must_use]
+        pub fn respond<F>(mut self, respond: F) -> Self
+        where
+            F: Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync + 'static,
+        {
+            self.protocol.respond(respond);
+            self
+        }
+    }
+}
+
+impl<S, P: protocol::Sees + Clone> Layer<S> for BackpressureLayer<P> {
+    type Service = Backpressure<S, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Backpressure::new(inner, Arc::clone(&self.gate), self.protocol.clone())
+    }
+}
+
+/// `name` for the first gate that asks for it, `name-2` for the second: gauges of two gates under one name would
+/// overwrite each other.
+fn unique(name: &'static str) -> String {
+    use std::{
+        collections::BTreeMap,
+        sync::{Mutex, PoisonError},
+    };
+
+    static GIVEN: Mutex<BTreeMap<&str, usize>> = Mutex::new(BTreeMap::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let nth = given.entry(name).or_default();
+    *nth += 1;
+    match *nth {
+        1 => name.to_owned(),
+        nth => format!("{name}-{nth}"),
+    }
+}

@@ -1,0 +1,32 @@
+//! The numbers: a snapshot for code, and the [`metrics`](https://docs.rs/metrics) facade for dashboards.
+
+#[cfg_attr(feature = "metrics", path = "facade.rs")]
+#[cfg_attr(not(feature = "metrics"), path = "silent.rs")]
+mod recording;
+
+pub(crate) use self::recording::Recording;
+
+/// The numbers of one gate at one moment, from [`Handle::snapshot`](crate::Handle::snapshot).
+///
+/// The names are those of the bounded stream, which reports through the same type.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct BackpressureMetrics {
+    /// Requests waiting for a permit.
+    pub current_depth: usize,
+    /// The most requests that ever waited at once.
+    pub peak_depth: usize,
+    /// Requests refused, for whatever reason. Under `.shadow()`: those that would have been.
+    pub dropped_count: u64,
+    /// Requests that came: refused, waiting, in flight and completed ones. Exempt ones never reached the gate.
+    pub produced_count: u64,
+    /// Requests whose permit has come back, however they ended.
+    pub consumed_count: u64,
+    /// Completions per second, over a window of about one second; over a longer one where numbers are seldom looked at.
+    pub throughput_rate: f64,
+    /// Episodes of being full. One begins with a request that finds no free slot, and is over once a request is let in
+    /// with half of the limit free; two that begin within a second of each other count as one.
+    pub backpressure_events: u64,
+    /// The limit in force, in requests.
+    pub current_rate_limit: f64,
+}

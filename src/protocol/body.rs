@@ -1,0 +1,191 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use pin_project::pin_project;
+
+use super::{ReleaseAt, SampleAt, grpc};
+use crate::{gate::Permit, limit::Outcome};
+
+/// The body of a response that went through the layer: the service's own, with the permit on it, or that of a refusal.
+///
+/// Everything the inner body says of itself (its end, its size, its trailers) is passed on untouched. The permit comes
+/// back exactly once: when the body ends, fails or is dropped, whichever is first.
+#[pin_project]
+pub struct ResponseBody<B> {
+    #[pin]
+    kind: Kind<B>,
+}
+
+#[pin_project(project = KindProj)]
+enum Kind<B> {
+    Inner {
+        #[pin]
+        body: B,
+        hold: Option<Hold>,
+    },
+    /// `None` once it was read.
+    Refusal(Option<Bytes>),
+}
+
+impl<B> ResponseBody<B> {
+    pub(super) fn new(body: B, hold: Option<Hold>) -> Self {
+        let kind = Kind::Inner { body, hold };
+        Self { kind }
+    }
+
+    pub(super) fn refusal(body: Bytes) -> Self {
+        let kind = Kind::Refusal((!body.is_empty()).then_some(body));
+        Self { kind }
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Data: From<Bytes>,
+{
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let (mut body, held) = match self.project().kind.project() {
+            KindProj::Inner { body, hold } => (body, hold),
+            KindProj::Refusal(bytes) => {
+                return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes.into()))));
+            }
+        };
+        let frame = ready!(body.as_mut().poll_frame(cx));
+        if let Some(hold) = held {
+            let ended = match &frame {
+                Some(Ok(frame)) => {
+                    hold.saw(frame);
+                    // A server may not ask again once the body says that it has ended.
+                    body.is_end_stream()
+                }
+                Some(Err(_)) => {
+                    hold.failed();
+                    true
+                }
+                None => true,
+            };
+            if ended {
+                hold.ended();
+                *held = None;
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Inner { body, .. } => body.is_end_stream(),
+            Kind::Refusal(bytes) => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Inner { body, .. } => body.size_hint(),
+            Kind::Refusal(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+        }
+    }
+}
+
+impl<B> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let refusal = matches!(self.kind, Kind::Refusal(_));
+        f.debug_struct("ResponseBody")
+            .field("refusal", &refusal)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A permit on a body, and what the body has yet to tell.
+pub(super) struct Hold {
+    permit: Permit,
+    outcome: Outcome,
+    read_trailers: bool,
+    sample_at: SampleAt,
+    release_at: ReleaseAt,
+    /// What is left of a body whose length is known: a server drops such a body without asking for its end.
+    left: Option<u64>,
+    whole: bool,
+}
+
+impl Hold {
+    pub(super) fn new(permit: Permit, outcome: Outcome, length: Option<u64>) -> Self {
+        Self {
+            permit,
+            outcome,
+            read_trailers: false,
+            sample_at: SampleAt::Head,
+            release_at: ReleaseAt::BodyEnd,
+            left: length,
+            whole: false,
+        }
+    }
+
+    pub(super) fn read_trailers(mut self, read_trailers: bool) -> Self {
+        self.read_trailers = read_trailers;
+        self
+    }
+
+    pub(super) fn sample_at(mut self, sample_at: SampleAt) -> Self {
+        self.sample_at = sample_at;
+        self
+    }
+
+    pub(super) fn release_at(mut self, release_at: ReleaseAt) -> Self {
+        self.release_at = release_at;
+        self
+    }
+
+    fn saw<D: Buf>(&mut self, frame: &Frame<D>) {
+        if let Some(data) = frame.data_ref() {
+            let length = data.remaining() as u64;
+            if length > 0 && self.sample_at == SampleAt::FirstFrame {
+                self.permit.sample(self.outcome);
+            }
+            self.left = self.left.map(|left| left.saturating_sub(length));
+            self.whole = self.left == Some(0);
+        } else if let Some(trailers) = frame.trailers_ref() {
+            if let (true, Some(outcome)) = (self.read_trailers, grpc::outcome(trailers)) {
+                self.outcome = outcome;
+                self.permit.settle(outcome);
+            }
+        }
+        if self.release_at == ReleaseAt::FirstFrame {
+            self.permit.release();
+        }
+    }
+
+    fn failed(&mut self) {
+        self.outcome = Outcome::Ignore;
+        self.permit.settle(Outcome::Ignore);
+    }
+
+    fn ended(&mut self) {
+        self.whole = true;
+        self.permit.sample(self.outcome);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.whole {
+            self.permit.sample(self.outcome);
+        } else {
+            self.permit.settle(Outcome::Cancelled);
+        }
+    }
+}

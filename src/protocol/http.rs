@@ -1,0 +1,278 @@
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
+    request, response,
+};
+use http_body::Body;
+
+use super::{
+    Protocol, Sees, accept,
+    body::{Hold, ResponseBody},
+    grpc,
+};
+use crate::{Rejected, gate::Permit, limit::Outcome};
+
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+type Exempt = dyn Fn(&request::Parts) -> bool + Send + Sync;
+type Classify = dyn Fn(&response::Parts) -> Outcome + Send + Sync;
+type Respond = dyn Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync;
+
+/// HTTP and gRPC: a refusal is a response, the permit rides on the response's body.
+///
+/// A request with `content-type: application/grpc*` is refused with gRPC's status `UNAVAILABLE` and
+/// `grpc-retry-pushback-ms`, any other with `503 Service Unavailable`, `Retry-After` (whole seconds, at least 1) and
+/// `retry-after-ms`. The rest of a refused request's body is left to the server: hyper closes an HTTP/1 connection on
+/// which more of it is to come, and keeps one on which there is none.
+#[derive(Clone, Default)]
+pub struct Http {
+    pub(crate) release_at: ReleaseAt,
+    pub(crate) sample_at: SampleAt,
+    /// Apart, so that a layer without closures costs nothing to clone.
+    policy: Option<Arc<Policy>>,
+}
+
+#[derive(Clone, Default)]
+struct Policy {
+    exempt: Option<Arc<Exempt>>,
+    classify: Option<Arc<Classify>>,
+    respond: Option<Arc<Respond>>,
+}
+
+/// When the slot comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReleaseAt {
+    /// When the response's body has ended or was dropped: a stream holds its slot for as long as it lasts. The default.
+    #[default]
+    BodyEnd,
+    /// With the first frame of the body.
+    FirstFrame,
+    /// With the response's head, as tower's own limits do.
+    Head,
+}
+
+/// When the latency is measured from which an adaptive limit learns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SampleAt {
+    /// At the first frame for streams (`text/event-stream`, `application/x-ndjson`, gRPC), where the head comes before
+    /// any work is done; at the head for everything else. The default.
+    #[default]
+    Auto,
+    /// At the response's head.
+    Head,
+    /// At the first frame of the body that has data.
+    FirstFrame,
+    /// At the end of the body. Then a slow reader looks like a slow service.
+    BodyEnd,
+}
+
+impl Http {
+    pub(crate) fn has_closures(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    pub(crate) fn exempt<F>(&mut self, exempt: F)
+    where
+        F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
+    {
+        self.policy_mut().exempt = Some(Arc::new(exempt));
+    }
+
+    pub(crate) fn classify<F>(&mut self, classify: F)
+    where
+        F: Fn(&response::Parts) -> Outcome + Send + Sync + 'static,
+    {
+        self.policy_mut().classify = Some(Arc::new(classify));
+    }
+
+    pub(crate) fn respond<F>(&mut self, respond: F)
+    where
+        F: Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync + 'static,
+    {
+        self.policy_mut().respond = Some(Arc::new(respond));
+    }
+
+    fn policy_mut(&mut self) -> &mut Policy {
+        Arc::make_mut(self.policy.get_or_insert_default())
+    }
+
+    fn when_to_sample(&self, head: &response::Parts) -> SampleAt {
+        match self.sample_at {
+            SampleAt::Auto if is_stream(head) => SampleAt::FirstFrame,
+            SampleAt::Auto => SampleAt::Head,
+            chosen => chosen,
+        }
+    }
+
+    /// How it went, and whether the trailers may yet tell otherwise.
+    fn outcome(&self, head: &response::Parts) -> (Outcome, bool) {
+        if let Some(classify) = self.policy.as_ref().and_then(|p| p.classify.as_ref()) {
+            return (classify(head), false);
+        }
+        if !grpc::speaks(&head.headers) {
+            return (outcome_of(head.status), false);
+        }
+        match grpc::outcome(&head.headers) {
+            Some(outcome) => (outcome, false),
+            None => (outcome_of(head.status), true),
+        }
+    }
+}
+
+impl Sees for Http {
+    fn sees_requests(&self) -> bool {
+        self.policy.as_ref().is_some_and(|p| p.exempt.is_some())
+    }
+}
+
+impl<Q, B, E> Protocol<Request<Q>, Response<B>, E> for Http
+where
+    B: Body,
+    B::Data: From<Bytes>,
+{
+    type Response = Response<ResponseBody<B>>;
+    type Error = E;
+    /// Whether the answer has no body, whatever it says: that to `HEAD` has none.
+    type Asked = bool;
+
+    fn exempt(&self, request: Request<Q>) -> (Request<Q>, bool) {
+        let Some(exempt) = self.policy.as_ref().and_then(|p| p.exempt.as_ref()) else {
+            return (request, false);
+        };
+        let (head, body) = request.into_parts();
+        let exempt = exempt(&head);
+        (Request::from_parts(head, body), exempt)
+    }
+
+    fn asked(&self, request: &Request<Q>) -> bool {
+        request.method() == Method::HEAD
+    }
+
+    fn refuse(&self, request: Request<Q>, rejected: Rejected) -> Result<Self::Response, E> {
+        let (head, _) = request.into_parts();
+        let respond = self.policy.as_ref().and_then(|p| p.respond.as_ref());
+        let mut response = match respond {
+            Some(respond) => respond(&head, &rejected),
+            None => refusal(&head, &rejected),
+        };
+        response.extensions_mut().insert(rejected);
+        Ok(response.map(ResponseBody::refusal))
+    }
+
+    fn answer(
+        &self,
+        bodiless: bool,
+        answer: Result<Response<B>, E>,
+        permit: Option<Permit>,
+    ) -> Result<Self::Response, E> {
+        let (response, mut permit) = match (answer, permit) {
+            (Ok(response), Some(permit)) => (response, permit),
+            (Ok(response), None) => return Ok(response.map(|body| ResponseBody::new(body, None))),
+            (Err(error), permit) => {
+                if let Some(mut permit) = permit {
+                    permit.sample(Outcome::Overload);
+                }
+                return Err(error);
+            }
+        };
+        let (head, body) = response.into_parts();
+        let (outcome, trailers_tell) = self.outcome(&head);
+        if bodiless || has_no_body(head.status) || body.is_end_stream() {
+            // The server will not ask for a body that cannot come.
+            permit.sample(outcome);
+            drop(permit);
+            return Ok(Response::from_parts(head, ResponseBody::new(body, None)));
+        }
+        let sample_at = self.when_to_sample(&head);
+        if sample_at == SampleAt::Head {
+            permit.sample(outcome);
+        }
+        if self.release_at == ReleaseAt::Head {
+            permit.release();
+        }
+        let hold = Hold::new(permit, outcome, body.size_hint().exact())
+            .read_trailers(trailers_tell)
+            .sample_at(sample_at)
+            .release_at(self.release_at);
+        let body = ResponseBody::new(body, Some(hold));
+        Ok(Response::from_parts(head, body))
+    }
+
+    fn error(&self, error: E) -> E {
+        error
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let policy = self.policy.as_deref();
+        f.debug_struct("Http")
+            .field("release_at", &self.release_at)
+            .field("sample_at", &self.sample_at)
+            .field("exempt", &policy.is_some_and(|p| p.exempt.is_some()))
+            .field("classify", &policy.is_some_and(|p| p.classify.is_some()))
+            .field("respond", &policy.is_some_and(|p| p.respond.is_some()))
+            .finish()
+    }
+}
+
+/// The refusal of a request with this head, in the words that its client understands.
+fn refusal(asked: &request::Parts, rejected: &Rejected) -> Response<Bytes> {
+    if grpc::speaks(&asked.headers) {
+        return grpc::refusal(&asked.headers, rejected).map(|()| Bytes::new());
+    }
+    let retry_after = rejected.retry_after();
+    let millis = retry_after.as_millis().max(1) as u64;
+    let (content_type, body) = if accept::prefers_text(asked.headers.get_all(ACCEPT)) {
+        ("text/plain; charset=utf-8", format!("{rejected}\n"))
+    } else {
+        let reason = rejected.reason().as_str();
+        let body = format!(
+            r#"{{"error":"overloaded","reason":"{reason}","message":"{rejected}","retry_after_ms":{millis}}}"#
+        );
+        ("application/json", body)
+    };
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let seconds = millis.div_ceil(1000).clamp(1, 60);
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+    response
+}
+
+/// What a status says about load. Failures for other reasons say nothing.
+fn outcome_of(status: StatusCode) -> Outcome {
+    match status.as_u16() {
+        // 529 is what Anthropic's API says when it is overloaded.
+        429 | 503 | 504 | 529 => Outcome::Overload,
+        100..=399 => Outcome::Success,
+        _ => Outcome::Ignore,
+    }
+}
+
+fn has_no_body(status: StatusCode) -> bool {
+    status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+}
+
+/// Whether the head comes before the work.
+fn is_stream(head: &response::Parts) -> bool {
+    let Some(content_type) = head.headers.get(CONTENT_TYPE) else {
+        return false;
+    };
+    let content_type = content_type.as_bytes();
+    let essence = content_type.split(|byte| *byte == b';').next();
+    let essence = essence.unwrap_or_default().trim_ascii();
+    grpc::speaks(&head.headers)
+        || [&b"text/event-stream"[..], b"application/x-ndjson"]
+            .iter()
+            .any(|stream| essence.eq_ignore_ascii_case(stream))
+}

@@ -1,0 +1,66 @@
+//! What the layer has to know about the requests it holds back: how to refuse one, and how to see how one went.
+//!
+//! [`Http`] speaks HTTP and gRPC, whichever a request came in; [`Plain`] suits every other `Service + Clone`.
+
+#[cfg(feature = "http")]
+mod accept;
+#[cfg(feature = "http")]
+mod body;
+#[cfg(feature = "http")]
+mod grpc;
+#[cfg(feature = "http")]
+mod http;
+mod plain;
+
+use crate::{Rejected, gate::Permit};
+
+pub use self::plain::{Classify, Exempt, Plain, Policy};
+#[cfg(feature = "http")]
+pub use self::{
+    body::ResponseBody,
+    http::{Http, ReleaseAt, SampleAt},
+};
+
+/// The protocol of a layer as it is made.
+#[cfg(feature = "http")]
+pub(crate) type Default = Http;
+#[cfg(not(feature = "http"))]
+pub(crate) type Default = Plain;
+
+/// How the layer refuses a request and reads an answer.
+///
+/// Implemented by [`Http`] and [`Plain`]; for the time being it cannot be implemented elsewhere.
+pub trait Protocol<Req, Res, E>: Sees + Clone {
+    /// What is answered.
+    type Response;
+    /// What goes wrong.
+    type Error;
+    /// What has to be remembered of a request until its answer.
+    type Asked;
+
+    /// Whether the gate is none of this request's business.
+    fn exempt(&self, request: Req) -> (Req, bool);
+
+    /// To be called just before the request goes to the inner service.
+    fn asked(&self, request: &Req) -> Self::Asked;
+
+    /// The answer to a request that was refused.
+    fn refuse(&self, request: Req, rejected: Rejected) -> Result<Self::Response, Self::Error>;
+
+    /// The inner service has answered: what goes out, the permit with it if it is needed for longer.
+    fn answer(
+        &self,
+        asked: Self::Asked,
+        answer: Result<Res, E>,
+        permit: Option<Permit>,
+    ) -> Result<Self::Response, Self::Error>;
+
+    /// The inner service is no more.
+    fn error(&self, error: E) -> Self::Error;
+}
+
+/// Whether requests have to be seen before they can be let in.
+pub trait Sees {
+    /// If so, nobody can be made to wait before there is a request.
+    fn sees_requests(&self) -> bool;
+}

@@ -1,0 +1,173 @@
+use std::fmt;
+
+use super::{Protocol, Sees};
+use crate::{Error, Rejected, gate::Permit, limit::Outcome};
+
+/// Any service: a refusal is an [`Error::Rejected`], the permit comes back with the answer.
+///
+/// `P` is what `.exempt(f)` and `.classify(f)` have said.
+#[derive(Clone, Copy, Default)]
+pub struct Plain<P = ()> {
+    policy: P,
+}
+
+impl<P> Plain<P> {
+    pub(crate) fn exempt<F>(self, exempt: F) -> Plain<Exempt<P, F>> {
+        let policy = Exempt {
+            rest: self.policy,
+            exempt,
+        };
+        Plain { policy }
+    }
+
+    pub(crate) fn classify<F>(self, classify: F) -> Plain<Classify<P, F>> {
+        let policy = Classify {
+            rest: self.policy,
+            classify,
+        };
+        Plain { policy }
+    }
+}
+
+impl<P: Sees> Sees for Plain<P> {
+    fn sees_requests(&self) -> bool {
+        self.policy.sees_requests()
+    }
+}
+
+impl<P, Req, Res, E> Protocol<Req, Res, E> for Plain<P>
+where
+    P: Policy<Req, Res, E> + Clone,
+{
+    type Response = Res;
+    type Error = Error<E>;
+    type Asked = ();
+
+    fn exempt(&self, request: Req) -> (Req, bool) {
+        let exempt = self.policy.exempts(&request);
+        (request, exempt)
+    }
+
+    fn asked(&self, _: &Req) {}
+
+    fn refuse(&self, _: Req, rejected: Rejected) -> Result<Res, Error<E>> {
+        Err(Error::Rejected(rejected))
+    }
+
+    #[inline]
+    fn answer(
+        &self,
+        (): (),
+        answer: Result<Res, E>,
+        permit: Option<Permit>,
+    ) -> Result<Res, Error<E>> {
+        if let Some(mut permit) = permit {
+            permit.sample(self.policy.outcome(&answer));
+        }
+        answer.map_err(Error::Inner)
+    }
+
+    fn error(&self, error: E) -> Error<E> {
+        Error::Inner(error)
+    }
+}
+
+impl<P> fmt::Debug for Plain<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plain").finish_non_exhaustive()
+    }
+}
+
+/// Who is exempt, and how an answer is read. `()` exempts nobody and takes `Err` as overload, `Ok` as success.
+pub trait Policy<Req, Res, E>: Sees {
+    /// Whether the gate is none of this request's business.
+    fn exempts(&self, request: &Req) -> bool;
+    /// How it went.
+    fn outcome(&self, answer: &Result<Res, E>) -> Outcome;
+}
+
+impl Sees for () {
+    fn sees_requests(&self) -> bool {
+        false
+    }
+}
+
+impl<Req, Res, E> Policy<Req, Res, E> for () {
+    fn exempts(&self, _: &Req) -> bool {
+        false
+    }
+
+    #[inline]
+    fn outcome(&self, answer: &Result<Res, E>) -> Outcome {
+        match answer {
+            Ok(_) => Outcome::Success,
+            Err(_) => Outcome::Overload,
+        }
+    }
+}
+
+/// What `.exempt(f)` adds.
+#[derive(Clone, Copy)]
+pub struct Exempt<P, F> {
+    rest: P,
+    exempt: F,
+}
+
+impl<P, F> fmt::Debug for Exempt<P, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exempt").finish_non_exhaustive()
+    }
+}
+
+impl<P, F> Sees for Exempt<P, F> {
+    fn sees_requests(&self) -> bool {
+        true
+    }
+}
+
+impl<P, F, Req, Res, E> Policy<Req, Res, E> for Exempt<P, F>
+where
+    P: Policy<Req, Res, E>,
+    F: Fn(&Req) -> bool,
+{
+    fn exempts(&self, request: &Req) -> bool {
+        (self.exempt)(request) || self.rest.exempts(request)
+    }
+
+    fn outcome(&self, answer: &Result<Res, E>) -> Outcome {
+        self.rest.outcome(answer)
+    }
+}
+
+/// What `.classify(f)` adds.
+#[derive(Clone, Copy)]
+pub struct Classify<P, F> {
+    rest: P,
+    classify: F,
+}
+
+impl<P, F> fmt::Debug for Classify<P, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Classify").finish_non_exhaustive()
+    }
+}
+
+impl<P: Sees, F> Sees for Classify<P, F> {
+    fn sees_requests(&self) -> bool {
+        self.rest.sees_requests()
+    }
+}
+
+impl<P, F, Req, Res, E> Policy<Req, Res, E> for Classify<P, F>
+where
+    P: Policy<Req, Res, E>,
+    F: Fn(&Result<Res, E>) -> Outcome,
+{
+    fn exempts(&self, request: &Req) -> bool {
+        self.rest.exempts(request)
+    }
+
+    fn outcome(&self, answer: &Result<Res, E>) -> Outcome {
+        (self.classify)(answer)
+    }
+}

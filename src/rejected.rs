@@ -1,0 +1,105 @@
+use std::{error, fmt, time::Duration};
+
+/// A refusal: why, and when to come back.
+///
+/// It is the error of the plain layer, and an extension of the response that the HTTP layer answers with, so that an
+/// outer layer can tell a refusal from a failure:
+///
+/// ```
+/// use tower_backpressure::Rejected;
+///
+/// fn was_refused<B>(response: &http::Response<B>) -> bool {
+///     response.extensions().get::<Rejected>().is_some()
+/// }
+/// # assert!(!was_refused(&http::Response::new(())));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    pub(crate) reason: Reason,
+    pub(crate) retry_after: Duration,
+    pub(crate) limit: usize,
+    pub(crate) waited: Duration,
+}
+
+impl Rejected {
+    /// Why it was refused.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// When to try again: the time in which the gate works off those that wait and those it has just refused, at the
+    /// pace it has lately kept; 1 s where it has no pace yet. Between 1 ms and 60 s, spread by ± 30 % so that those
+    /// refused together do not come back together.
+    pub fn retry_after(&self) -> Duration {
+        self.retry_after
+    }
+
+    /// The limit in force at the refusal, in requests.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How long the request had waited; zero where it was refused at once.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("rejected: ")?;
+        match self.reason {
+            Reason::Limit => write!(f, "all {} slots are in use", self.limit)?,
+            Reason::QueueFull => f.write_str("the queue is full")?,
+            Reason::Evicted => write!(
+                f,
+                "evicted from the queue by a newer request after {:.3} s",
+                self.waited.as_secs_f64()
+            )?,
+            Reason::MaxWait => {
+                write!(f, "no slot came free in {:.3} s", self.waited.as_secs_f64())?
+            }
+            Reason::Draining => f.write_str("the service is shutting down")?,
+        }
+        write!(f, "; retry after {:.3} s", self.retry_after.as_secs_f64())
+    }
+}
+
+impl error::Error for Rejected {}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// As many as may were in flight, and nobody may wait.
+    Limit,
+    /// As many as may were waiting.
+    QueueFull,
+    /// It had waited longest when a newer request came and the queue was full.
+    Evicted,
+    /// It had waited for `max_wait`.
+    MaxWait,
+    /// The gate is draining.
+    Draining,
+}
+
+impl Reason {
+    /// The value of the `reason` label in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Limit => "limit",
+            Reason::QueueFull => "queue_full",
+            Reason::Evicted => "evicted",
+            Reason::MaxWait => "max_wait",
+            Reason::Draining => "draining",
+        }
+    }
+
+    pub(crate) const ALL: [Reason; 5] = [
+        Reason::Limit,
+        Reason::QueueFull,
+        Reason::Evicted,
+        Reason::MaxWait,
+        Reason::Draining,
+    ];
+}
