@@ -174,11 +174,11 @@ impl<T> Admission<T> {
     /// Time has passed, a permit has come back, or the limit has moved: answers those who can be answered.
     pub(crate) fn turn(&mut self, slots: &Slots, now: Duration, wake: &mut Vec<T>) {
         self.queue.pass_over(now);
-        self.serve(slots, now, wake);
+        // Before anybody is served: one of these may have been called for a slot that another must now be called for.
         while let Some(ticket) = self.queue.expired(now) {
             wake.extend(self.queue.refuse(ticket, Reason::MaxWait));
         }
-        slots.set_waiting(self.queue.front().is_some());
+        self.serve(slots, now, wake);
     }
 
     /// Nobody is let in any more; those who wait are refused.
@@ -220,3 +220,8 @@ impl<T> Admission<T> {
         slots.set_waiting(false);
     }
 }
+
+#[cfg(all(test, not(backpressure_loom)))]
+mod model;
+#[cfg(all(test, not(backpressure_loom)))]
+mod tests;
