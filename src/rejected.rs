@@ -95,6 +95,7 @@ impl Reason {
         }
     }
 
+    #[cfg(feature = "metrics")]
     pub(crate) const ALL: [Reason; 5] = [
         Reason::Limit,
         Reason::QueueFull,

@@ -1,7 +1,7 @@
 //! What a recorder sees. It is installed after the layers were built, as applications do it.
 #![cfg(feature = "metrics")]
 
-use std::{collections::BTreeMap, convert::Infallible, pin::pin, sync::OnceLock, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, pin::pin, time::Duration};
 
 use futures_util::poll;
 use metrics_util::{

@@ -112,7 +112,7 @@ impl Handle {
             loop {
                 let mut drained = pin!(gate.drained.notified());
                 drained.as_mut().enable();
-                if gate.slots.read().in_flight() == 0 {
+                if gate.slots.read_latest().in_flight() == 0 {
                     return;
                 }
                 drained.await;

@@ -16,6 +16,8 @@
 
 mod clock;
 mod handle;
+#[cfg(all(test, backpressure_loom))]
+mod interleavings;
 mod learner;
 mod permit;
 mod usher;
@@ -39,7 +41,7 @@ use crate::{
     limit::{Outcome, Sample},
     metrics::Recording,
     pace::{Counts, Pace, jittered},
-    queue::Kind,
+    queue::{Kind, Ticket},
     slots::{Slots, Turn, Word},
     sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock},
 };
@@ -64,6 +66,8 @@ pub(crate) struct Gate {
     slots: Slots,
     completed: AtomicU64,
     rejected: AtomicU64,
+    /// Callers that left while they waited.
+    left: AtomicU64,
     waiting: AtomicUsize,
     hint_nanos: AtomicU64,
     settings: Settings,
@@ -114,6 +118,7 @@ impl Gate {
             slots: Slots::new(limit),
             completed: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+            left: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             hint_nanos: AtomicU64::new(0),
             queue: Mutex::new(Line {
@@ -122,7 +127,7 @@ impl Gate {
             }),
             settings,
             learner,
-            recording: Recording::default(),
+            recording: Recording::new(),
             watch: Mutex::new(Watch::default()),
             clock: Clock::new(),
             seed: RandomState::new().build_hasher().finish(),
@@ -220,6 +225,11 @@ impl Gate {
         if word.waiting() {
             self.with_queue(|admission, slots, now, wake| admission.turn(slots, now, wake));
         }
+        self.drained_by(word);
+    }
+
+    /// Whatever led to this word, it may have brought the last permit back.
+    fn drained_by(&self, word: Word) {
         if word.draining() && word.in_flight() == 0 {
             self.drained.notify_waiters();
         }
@@ -323,17 +333,17 @@ impl Gate {
         let mut watch = lock(&self.watch);
         let throughput_rate = watch.pace.throughput(now, counts.completed);
         watch.pace.observe(now, counts);
-        // In the shadow a refused request is let in as well; it came once.
-        let refused = if self.settings.shadow {
-            0
-        } else {
-            counts.rejected
-        };
+        let present = (word.in_flight() + waiting) as u64;
+        let mut produced_count = present + counts.completed + self.left.load(Ordering::Relaxed);
+        // In the shadow a request that is refused is let in as well; it came once.
+        if !self.settings.shadow {
+            produced_count += counts.rejected;
+        }
         BackpressureMetrics {
             current_depth: waiting,
             peak_depth,
             dropped_count: counts.rejected,
-            produced_count: counts.completed + refused + (word.in_flight() + waiting) as u64,
+            produced_count,
             consumed_count: counts.completed,
             throughput_rate,
             backpressure_events: watch.episodes,
@@ -344,9 +354,17 @@ impl Gate {
     /// Refuses everybody who has no permit yet.
     fn drain(self: &Arc<Self>) {
         self.with_queue(|admission, slots, _, wake| admission.drain(slots, wake));
-        if self.slots.read().in_flight() == 0 {
-            self.drained.notify_waiters();
-        }
+        self.drained_by(self.slots.read());
+    }
+
+    /// A waiter's caller has left.
+    fn leave(self: &Arc<Self>, ticket: Ticket) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+        let word = self.with_queue(|admission, slots, now, wake| {
+            admission.leave(slots, ticket, now, wake);
+            slots.read()
+        });
+        self.drained_by(word);
     }
 
     /// The usher looks at the queue; when it has to look again.

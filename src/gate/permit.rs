@@ -54,6 +54,7 @@ impl Permit {
 
     /// How the request went in the end, where that is known only after the sample: a stream that began well may still
     /// end in an overload, which the limit is then told as well.
+    #[cfg(feature = "http")]
     pub(crate) fn settle(&mut self, outcome: Outcome) {
         if !self.sampled {
             return self.sample(outcome);
@@ -65,7 +66,7 @@ impl Permit {
         }
     }
 
-    /// Gives the slot back before the request is over.
+    /// Gives the slot back; if the request is not over, before it is.
     #[inline]
     pub(crate) fn release(&mut self) {
         if !self.released {

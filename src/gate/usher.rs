@@ -5,8 +5,10 @@
 //! waiter sleeps, and a permit may come back on a thread that knows no timer at all. So the gate spawns one task when
 //! somebody waits for a time, and the task ends when nobody does any more.
 
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::sync::Notify;
 
@@ -24,6 +26,7 @@ pub(super) struct Usher {
 
 impl Usher {
     /// Sends the usher to look at the queue when it is `due`. `false` where there is no runtime to run it.
+    #[cfg(not(backpressure_loom))]
     pub(super) fn send(gate: &Arc<Gate>, due: Duration) -> bool {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return false;
@@ -39,6 +42,19 @@ impl Usher {
         true
     }
 
+    /// Under the model checker the usher is a thread, to which every time has come.
+    #[cfg(backpressure_loom)]
+    pub(super) fn send(gate: &Arc<Gate>, mut due: Duration) -> bool {
+        let gate = Arc::clone(gate);
+        loom::thread::spawn(move || {
+            while let Some(next) = gate.usher_turn(due) {
+                due = next;
+            }
+        });
+        true
+    }
+
+    #[cfg_attr(backpressure_loom, allow(dead_code))]
     async fn run(mut self) {
         loop {
             match self.clock.at(self.due) {

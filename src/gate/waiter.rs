@@ -56,9 +56,7 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.gate.with_queue(|admission, slots, now, wake| {
-                admission.leave(slots, ticket, now, wake);
-            });
+            self.gate.leave(ticket);
         }
     }
 }

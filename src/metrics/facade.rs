@@ -51,6 +51,10 @@ struct Handles {
 }
 
 impl Recording {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
     /// Whether somebody looks at times. A recorder without any size cannot be told from none; it is given a latency
     /// only where the limit needs one anyway.
     #[inline]

@@ -18,7 +18,8 @@ pub struct BackpressureMetrics {
     pub peak_depth: usize,
     /// Requests refused, for whatever reason. Under `.shadow()`: those that would have been.
     pub dropped_count: u64,
-    /// Requests that came: refused, waiting, in flight and completed ones. Exempt ones never reached the gate.
+    /// Requests that came: those refused, waiting, in flight and completed, and those whose callers left while they
+    /// waited. Exempt ones never reach the gate.
     pub produced_count: u64,
     /// Requests whose permit has come back, however they ended.
     pub consumed_count: u64,

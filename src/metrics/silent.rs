@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use crate::{Reason, limit::Outcome, slots::Slots};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Recording;
 
 impl Recording {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+
     pub(crate) fn wants_time(&self) -> bool {
         false
     }

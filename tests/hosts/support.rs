@@ -56,7 +56,6 @@ impl Work {
 ///
 /// If it is not so after five seconds.
 pub async fn until(what: &str, is_so: impl Fn() -> bool) -> Duration {
-    #[allow(clippy::disallowed_methods, reason = "a test of real time")]
     let began = Instant::now();
     let wait = async {
         while !is_so() {

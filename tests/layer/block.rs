@@ -213,6 +213,62 @@ async fn a_waiter_that_leaves_is_not_waited_for() {
     assert_eq!(service.handle().in_flight(), 0);
 }
 
+#[test]
+fn a_permit_that_comes_back_without_a_runtime_still_finds_the_live_waiter() {
+    let (work, service) = block(1);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut holder = service.clone();
+    let mut idle = service.clone();
+    runtime.block_on(async {
+        holder.ready().await.unwrap();
+        assert!(poll!(idle.ready()).is_pending());
+    });
+    let live = runtime.spawn(service.clone().oneshot(7));
+    while service.handle().waiting() < 2 {
+        std::thread::yield_now();
+    }
+    work.finish(1);
+    std::thread::spawn(move || drop(holder)).join().unwrap();
+    runtime.block_on(live).unwrap().unwrap();
+}
+
+#[test]
+fn a_waiter_outlives_the_runtime_in_which_somebody_looked_after_the_queue() {
+    let (work, service) = block(1);
+    let ended = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let lasting = tokio::runtime::Runtime::new().unwrap();
+    let mut holder = service.clone();
+    let mut idle = service.clone();
+    ended.block_on(async {
+        holder.ready().await.unwrap();
+        assert!(poll!(idle.ready()).is_pending());
+    });
+    let live = lasting.spawn(service.clone().oneshot(7));
+    while service.handle().waiting() < 2 {
+        std::thread::yield_now();
+    }
+    work.finish(1);
+    // The permit comes back in a runtime that ends before a millisecond has passed in it.
+    ended.block_on(async { drop(holder) });
+    drop(ended);
+    lasting.block_on(live).unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn callers_that_leave_while_they_wait_have_come_all_the_same() {
+    let (_work, service) = block(1);
+    let mut holder = service.clone();
+    holder.ready().await.unwrap();
+    for _ in 0..3 {
+        assert!(poll!(service.clone().ready()).is_pending());
+    }
+    let metrics = service.handle().snapshot();
+    assert_eq!((metrics.produced_count, metrics.current_depth), (4, 0));
+}
+
 #[tokio::test]
 async fn a_permit_that_is_never_used_comes_back_with_its_instance() {
     let (_, mut service) = block(1);

@@ -52,6 +52,24 @@ async fn drain_refuses_those_who_wait() {
 }
 
 #[tokio::test]
+async fn a_slot_granted_to_a_call_that_is_dropped_ends_the_drain_too() {
+    let work = Work::default();
+    let layer = BackpressureLayer::drop_oldest(1, 1).plain();
+    let mut service = layer.layer(work.clone());
+    let running = tokio::spawn(service.ready().await.unwrap().call(1));
+    let granted = service.ready().await.unwrap().call(2);
+    settle().await;
+    work.finish(1);
+    running.await.unwrap().unwrap();
+    let drained = tokio::spawn(layer.handle().drain());
+    settle().await;
+    assert_eq!(layer.handle().in_flight(), 1);
+    drop(granted);
+    settle().await;
+    assert!(drained.is_finished());
+}
+
+#[tokio::test]
 async fn the_exempt_pass_a_draining_gate() {
     let work = Work::default();
     work.finish(1);

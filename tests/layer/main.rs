@@ -1,4 +1,6 @@
 //! The layer over plain services and over bodies, without a server.
+#![cfg(feature = "http")]
+#![allow(clippy::disallowed_methods, reason = "tests may look at the clock")]
 
 mod adaptive;
 mod block;
