@@ -250,7 +250,9 @@ impl Gate {
             Some(learner) => learner.set_limit(limit, &self.slots),
             None => self.slots.set_limit(limit).limit(),
         };
-        self.limit_moved(before, limit);
+        if before != limit {
+            self.limit_moved(before, limit);
+        }
     }
 
     fn limit_moved(self: &Arc<Self>, before: usize, after: usize) {

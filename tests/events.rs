@@ -1,0 +1,81 @@
+//! What `tracing` sees: the rare things, never one for each request.
+#![cfg(feature = "tracing")]
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::pending,
+    sync::{Arc, Mutex},
+};
+
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_backpressure::BackpressureLayer;
+use tracing::{Event, Level, field::Field, field::Visit};
+use tracing_subscriber::{layer::Context, prelude::*};
+
+/// Keeps every event as `level message field=value …`.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Kept {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = Line(event.metadata().level().to_string());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.0 += &format!(" {value:?}"),
+            name => self.0 += &format!(" {name}={value:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_for_an_episode_and_one_for_each_limit() {
+    let kept = Kept::default();
+    let subscriber = tracing_subscriber::registry().with(kept.clone());
+    let _default = tracing::subscriber::set_default(subscriber);
+
+    let layer = BackpressureLayer::drop_newest(2).named("chat").plain();
+    let mut service = layer.layer(service_fn(|_: u32| pending::<Result<(), Infallible>>()));
+    let mut fill = || {
+        let mut service = service.clone();
+        async move { service.ready().await.unwrap().call(1) }
+    };
+    let running = [fill().await, fill().await];
+    for _ in 0..100 {
+        assert!(service.ready().await.unwrap().call(1).await.is_err());
+    }
+    drop(running);
+    layer.handle().set_limit(1);
+    layer.handle().set_limit(1);
+
+    // A second later, after half was free: a new episode.
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    let running = service.ready().await.unwrap().call(1);
+    for _ in 0..100 {
+        assert!(service.ready().await.unwrap().call(1).await.is_err());
+    }
+    drop(running);
+
+    let kept = kept.0.lock().unwrap();
+    let full = format!(
+        "{} full: requests wait or are refused gate=\"chat\"",
+        Level::WARN
+    );
+    let moved = format!("{} limit moved gate=\"chat\"", Level::DEBUG);
+    assert_eq!(
+        *kept,
+        [
+            format!("{full} limit=2 in_flight=2"),
+            format!("{moved} before=2 after=1"),
+            format!("{full} limit=1 in_flight=1"),
+        ]
+    );
+}
