@@ -51,6 +51,8 @@ pub(crate) use self::{learner::Learner, permit::Permit, waiter::Waiter};
 
 /// The hint of a refusal is worked out anew once in so many, since a clock costs more than the refusal.
 const REFUSALS_PER_HINT: u64 = 32;
+/// Whether a recorder has been installed meanwhile is looked up once in so many requests.
+const REQUESTS_PER_LOOK: u64 = 64;
 /// Episodes that begin within this time of each other are one.
 const EPISODE: Duration = Duration::from_secs(1);
 
@@ -62,6 +64,9 @@ pub(crate) struct Settings {
     pub(crate) rules: Rules,
 }
 
+/// Laid out so that what every request writes lies on the cache line of the `Arc`'s own count, which every request writes
+/// as well, and what requests only read lies on others.
+#[repr(C)]
 pub(crate) struct Gate {
     slots: Slots,
     completed: AtomicU64,
@@ -210,7 +215,10 @@ impl Gate {
     /// A slot comes back.
     #[inline]
     fn release(self: &Arc<Self>, outcome: Outcome) {
-        self.completed.fetch_add(1, Ordering::Relaxed);
+        let nth = self.completed.fetch_add(1, Ordering::Relaxed);
+        if nth % REQUESTS_PER_LOOK == 0 {
+            self.recording.look_again(&self.settings.name, &self.slots);
+        }
         let word = self.slots.give_back();
         self.recording
             .completed(&self.settings.name, &self.slots, outcome);

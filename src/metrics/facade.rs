@@ -1,8 +1,8 @@
 //! Metric names, described once, and one set of kept handles per gate.
 //!
 //! A look-up by name costs 30 to 100 ns for each call, a kept handle 2. Handles are taken at the first request, not when
-//! the layer is made, and taken anew when a recorder shows up later still: an application may well build its router
-//! before it installs its exporter.
+//! the layer is made: an application may well build its router before it installs its exporter. Where there was no
+//! recorder then, one that shows up later is noticed within a few dozen requests.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -59,7 +59,14 @@ impl Recording {
     /// only where the limit needs one anyway.
     #[inline]
     pub(crate) fn wants_time(&self) -> bool {
-        self.sure.get().is_some() || recorder_installed()
+        self.sure.get().is_some()
+    }
+
+    /// Looks whether there is a recorder by now. To be called now and then.
+    pub(crate) fn look_again(&self, gate: &str, slots: &Slots) {
+        if self.sure.get().is_none() && recorder_installed() {
+            self.sure.get_or_init(|| Handles::new(gate, slots));
+        }
     }
 
     #[inline]
@@ -101,9 +108,14 @@ impl Recording {
 
     #[inline]
     fn handles(&self, gate: &str, slots: &Slots) -> &Handles {
-        if let Some(handles) = self.sure.get() {
-            return handles;
+        match self.sure.get().or_else(|| self.first.get()) {
+            Some(handles) => handles,
+            None => self.take(gate, slots),
         }
+    }
+
+    #[cold]
+    fn take(&self, gate: &str, slots: &Slots) -> &Handles {
         let handles = if recorder_installed() {
             &self.sure
         } else {
@@ -113,13 +125,12 @@ impl Recording {
     }
 }
 
-#[inline]
+/// `metrics` does not say whether a recorder is installed, but the one that stands in for none has no size.
 fn recorder_installed() -> bool {
     metrics::with_recorder(|recorder| size_of_val(recorder) > 0)
 }
 
 impl Handles {
-    #[cold]
     fn new(gate: &str, slots: &Slots) -> Self {
         describe();
         let handles = Self {

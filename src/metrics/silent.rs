@@ -16,6 +16,8 @@ impl Recording {
         false
     }
 
+    pub(crate) fn look_again(&self, _: &str, _: &Slots) {}
+
     pub(crate) fn admitted(&self, _: &str, _: &Slots) {}
 
     pub(crate) fn completed(&self, _: &str, _: &Slots, _: Outcome) {}
