@@ -58,7 +58,9 @@ impl BackpressureLayer {
     ///
     /// An instance that waits and is then left alone holds nothing: the slot that it was woken for stays free for
     /// whoever polls first, and if nobody does within a millisecond the next is woken. Order holds among those that
-    /// poll. With [`exempt`](Self::exempt), requests must be seen before they can be made to wait; they then wait in the
+    /// poll; a waiter that is quick to come and still finds the slot taken is kept the next one. An instance that turned
+    /// ready keeps its slot until it is called or dropped, as `Service` demands: whoever readies instances in advance
+    /// needs a limit above the number of those. With [`exempt`](Self::exempt), requests must be seen before they can be made to wait; they then wait in the
     /// call, strictly in order.
     ///
     /// # Panics
@@ -191,14 +193,17 @@ impl BackpressureLayer {
         };
         Self {
             gate: Arc::new(Gate::new(limit, settings, learner)),
+            #[cfg(feature = "http")]
             protocol: protocol::Default::default(),
+            #[cfg(not(feature = "http"))]
+            protocol: protocol::NoHttp,
         }
     }
 }
 
 impl<P> BackpressureLayer<P> {
-    /// The name of the gate: the value of the label `gate` in metrics. Default: the strategy's name, with a number from
-    /// the second unnamed gate of that strategy on.
+    /// The name of the gate: the value of the label `gate` in metrics. Default: the strategy's name and, from the second
+    /// gate of that strategy on, its number.
     ///
     /// # Panics
     ///
@@ -234,7 +239,8 @@ impl<P> BackpressureLayer<P> {
 
     /// How long a request may wait for a slot; then it is refused. Default: as long as its caller does.
     ///
-    /// Measured to the millisecond by tokio's timer: a runtime with its time enabled must drive the service.
+    /// Measured to the millisecond by tokio's timer. Where the service is driven without a tokio runtime, or by one whose
+    /// time is not enabled (tokio then reports one panic of a background task), a waiter finds out only when it is polled.
     ///
     /// # Panics
     ///
@@ -250,7 +256,7 @@ impl<P> BackpressureLayer<P> {
 
     /// Decides and records, but refuses nobody and has nobody wait: what the layer would do can be seen in the metrics
     /// before it does it. A request over the limit is counted as rejected and let in; where it would have waited it is
-    /// counted all the same.
+    /// counted all the same. A gate that drains lets everybody in as well, and its drain may then not end.
     ///
     /// # Panics
     ///
@@ -286,7 +292,8 @@ impl<P> BackpressureLayer<P> {
 }
 
 impl<P> BackpressureLayer<Plain<P>> {
-    /// Lets requests for which `exempt` holds pass by the gate: they need no slot and are not counted.
+    /// Lets requests for which `exempt` holds pass by the gate: they need no slot and are not counted. Of several closures
+    /// it is enough that one holds.
     #[must_use]
     pub fn exempt<F, Req>(self, exempt: F) -> BackpressureLayer<Plain<protocol::Exempt<P, F>>>
     where
@@ -295,7 +302,7 @@ impl<P> BackpressureLayer<Plain<P>> {
         self.with_protocol(|plain| plain.exempt(exempt))
     }
 
-    /// Says how a request went. Default: `Err` is overload, `Ok` is success.
+    /// Says how a request went. Default: `Err` is overload, `Ok` is success. The last closure set counts.
     #[must_use]
     pub fn classify<F, Res, E>(
         self,
@@ -310,10 +317,10 @@ impl<P> BackpressureLayer<Plain<P>> {
 
 #[cfg(not(feature = "http"))]
 impl BackpressureLayer {
-    /// The layer for any `Service + Clone`; without the feature `http` it is that already.
+    /// The layer for any `Service + Clone`, with the error [`Error`](crate::Error).
     #[must_use]
-    pub fn plain(self) -> Self {
-        self
+    pub fn plain(self) -> BackpressureLayer<Plain> {
+        self.with_protocol(|_| Plain::default())
     }
 }
 
@@ -360,7 +367,7 @@ mod over_http {
         }
 
         /// Lets requests for which `exempt` holds pass by the gate, such as health probes: they need no slot, are not
-        /// counted, and pass while the gate drains.
+        /// counted, and pass while the gate drains. Of several closures it is enough that one holds.
         ///
         /// ```
         /// use tower_backpressure::BackpressureLayer;
@@ -402,7 +409,8 @@ mod over_http {
             self
         }
 
-        /// Makes the refusal. The response gets the [`Rejected`] as an extension in any case.
+        /// Makes the answer to an HTTP request that is refused. A gRPC call is refused in gRPC's words all the same, since
+        /// its client understands no others. The response gets the [`Rejected`] as an extension in any case.
         ///
         /// ```
         /// use http::{Response, StatusCode};

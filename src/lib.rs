@@ -41,14 +41,14 @@
 //!
 //! | feature | default | |
 //! |---|---|---|
-//! | `http` | yes | the layer speaks HTTP and gRPC; without it [`plain`](protocol::Plain) only |
+//! | `http` | yes | the layer speaks HTTP and gRPC; without it, after `.plain()`, any `Service + Clone` |
 //! | `metrics` | yes | counters, gauges and histograms through the [`metrics`](https://docs.rs/metrics) facade |
 //! | `tracing` | no | events for limit changes and for the first refusal of an episode |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
-// The front page names what some features leave out.
+// What some features leave out is named all the same.
 #![cfg_attr(not(feature = "http"), allow(rustdoc::broken_intra_doc_links))]
 
 mod admission;

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// How long is counted before the pace is taken anew.
 const WINDOW: Duration = Duration::from_secs(1);
 /// The hint as long as there is no pace.
-const UNKNOWN: Duration = Duration::from_secs(1);
+pub(crate) const UNKNOWN: Duration = Duration::from_secs(1);
 /// No client waits longer: openai-node, for one, ignores a longer hint and uses its own.
 const LONGEST: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -32,6 +32,15 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
+    /// Forgets what was and counts anew from here.
+    pub(crate) fn restart(&mut self, now: Duration, counts: Counts) {
+        *self = Self {
+            since: now,
+            counted: counts,
+            ..Self::default()
+        };
+    }
+
     /// Looks at the counts. Need not be called at any particular time.
     pub(crate) fn observe(&mut self, now: Duration, counts: Counts) {
         let elapsed = now.saturating_sub(self.since);
@@ -90,6 +99,8 @@ fn mixed(mut z: u64) -> u64 {
 mod tests {
     use super::*;
 
+    const MILLI: Duration = Duration::from_millis(1);
+
     fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
     }
@@ -132,6 +143,17 @@ mod tests {
         assert!(pace.retry_after(seconds(1), 101, 0) < seconds(1));
         pace.observe(seconds(11), counts(100, 0));
         assert_eq!(pace.retry_after(seconds(11), 100, 0), seconds(10));
+    }
+
+    #[test]
+    fn an_idle_hour_before_a_burst_does_not_slow_the_pace() {
+        let mut pace = Pace::default();
+        pace.observe(seconds(3600), counts(60, 0));
+        assert_eq!(pace.retry_after(seconds(3600), 61, 0), seconds(60));
+        pace.restart(seconds(3600), counts(60, 0));
+        assert_eq!(pace.retry_after(seconds(3600), 60, 0), seconds(1));
+        pace.observe(seconds(3601), counts(1060, 0));
+        assert_eq!(pace.retry_after(seconds(3601), 1061, 0), MILLI);
     }
 
     #[test]

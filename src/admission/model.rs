@@ -130,7 +130,7 @@ impl Model {
 
     fn check(&mut self) {
         let word = self.core.slots.read();
-        let granted = self.count(|state| state == State::Granted);
+        let granted = self.count(State::has_slot);
         assert_eq!(
             word.in_flight(),
             self.permits + granted,

@@ -65,8 +65,8 @@ impl Core {
 
     pub(super) fn ask(&mut self, kind: Kind, ticket: Ticket) -> (Answer, u64) {
         let token = self.token();
-        let answer = self.run(|a, slots, now, wake| a.ask(slots, kind, ticket, now, token, wake));
-        (answer, token)
+        let asked = self.run(|a, slots, now, wake| a.ask(slots, kind, ticket, now, token, wake));
+        (asked.0, token)
     }
 
     pub(super) fn leave(&mut self, ticket: Ticket) {

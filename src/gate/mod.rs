@@ -5,13 +5,13 @@
 //! that of the queue, taken when somebody joins, asks or leaves it, or when a permit comes back while somebody waits.
 //!
 //! ```text
-//!            try_admit ───────────────► Permit ──► drop: slot back, sample to the limit
-//!               │ full                    ▲
+//!            try_take ────────────────► Slot ──► Permit ──► drop: slot back, sample to the limit
+//!               │ full                    ▲ begin
 //!               ▼                         │
 //!            arrive ───► Waiter ──────────┤
 //!               │           │             │
 //!               ▼           ▼             │
-//!            Rejected    Rejected      served as permits come back
+//!            refused     refused       served as permits come back
 //! ```
 
 mod clock;
@@ -33,21 +33,25 @@ use std::{
 
 use tokio::sync::Notify;
 
-use self::{clock::Clock, usher::Usher};
+use self::{clock::Clock, permit::Started, usher::Usher};
 use crate::{
     BackpressureMetrics, Reason, Rejected,
     admission::{Admission, Arrival, Rules},
     events,
     limit::{Outcome, Sample},
     metrics::Recording,
-    pace::{Counts, Pace, jittered},
+    pace::{self, Counts, Pace},
     queue::{Kind, Ticket},
     slots::{Slots, Turn, Word},
-    sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock},
+    sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
 };
 
 pub use self::handle::Handle;
-pub(crate) use self::{learner::Learner, permit::Permit, waiter::Waiter};
+pub(crate) use self::{
+    learner::Learner,
+    permit::{Permit, Slot},
+    waiter::Waiter,
+};
 
 /// The hint of a refusal is worked out anew once in so many, since a clock costs more than the refusal.
 const REFUSALS_PER_HINT: u64 = 32;
@@ -71,7 +75,7 @@ pub(crate) struct Gate {
     slots: Slots,
     completed: AtomicU64,
     rejected: AtomicU64,
-    /// Callers that left while they waited.
+    /// Those that came and were neither let in nor refused: they left while they waited, or were ready and never called.
     left: AtomicU64,
     waiting: AtomicUsize,
     hint_nanos: AtomicU64,
@@ -84,6 +88,8 @@ pub(crate) struct Gate {
     seed: u64,
     drained: Notify,
     earlier: Arc<Notify>,
+    /// The runtime has no timer, as an usher found out by panicking. There is no use in sending another.
+    no_timer: AtomicBool,
 }
 
 /// What the queue's lock guards.
@@ -97,7 +103,10 @@ struct Line {
 /// What is looked at now and then, not at every request.
 #[derive(Debug, Default)]
 struct Watch {
-    pace: Pace,
+    /// At all times, for who looks.
+    lately: Pace,
+    /// While full: an idle minute says nothing about how fast a queue is worked off.
+    drain: Pace,
     episodes: u64,
     last_full: Option<Duration>,
 }
@@ -105,9 +114,9 @@ struct Watch {
 /// What became of an arrival that found no slot.
 #[derive(Debug)]
 pub(crate) enum Found {
-    Permit(Permit),
+    Slot(Slot),
     Wait(Waiter),
-    Rejected(Rejected),
+    Rejected(Reason),
 }
 
 /// What has to be done about the usher once the queue's lock is free.
@@ -125,7 +134,7 @@ impl Gate {
             rejected: AtomicU64::new(0),
             left: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
-            hint_nanos: AtomicU64::new(0),
+            hint_nanos: AtomicU64::new(pace::UNKNOWN.as_nanos() as u64),
             queue: Mutex::new(Line {
                 admission: Admission::new(settings.rules),
                 usher_due: None,
@@ -138,6 +147,7 @@ impl Gate {
             seed: RandomState::new().build_hasher().finish(),
             drained: Notify::new(),
             earlier: Arc::new(Notify::new()),
+            no_timer: AtomicBool::new(false),
         }
     }
 
@@ -160,32 +170,34 @@ impl Gate {
         self.settings.rules.max_waiting > 0 && !self.settings.shadow
     }
 
-    /// Lets a request in if there is a slot for it now. Never waits, never locks.
-    #[inline]
-    pub(crate) fn try_admit(self: &Arc<Self>, turn: Turn) -> Option<Permit> {
+    /// Takes a slot if there is one. Never waits, never locks.
+    #[inline(always)]
+    pub(crate) fn try_take(self: &Arc<Self>, turn: Turn) -> Option<Slot> {
         let in_flight = self.slots.try_take(turn).ok()?;
-        Some(self.admitted(in_flight))
+        Some(Slot::new(Arc::clone(self), in_flight))
     }
 
-    /// Lets a request in, or turns it away.
-    #[inline]
-    pub(crate) fn admit_or_reject(self: &Arc<Self>) -> Result<Permit, Rejected> {
+    /// Takes a slot, or turns the request away. Never waits, never locks where there is a slot.
+    #[inline(always)]
+    pub(crate) fn take_or_reject(self: &Arc<Self>) -> Result<Slot, Rejected> {
         match self.slots.try_take(Turn::AfterTheQueue) {
-            Ok(in_flight) => Ok(self.admitted(in_flight)),
-            Err(word) => {
-                let reason = if word.draining() {
-                    Reason::Draining
-                } else {
-                    Reason::Limit
-                };
-                let rejected = self.reject(reason, Duration::ZERO);
-                if self.settings.shadow {
-                    Ok(self.admitted(self.slots.take_anyway()))
-                } else {
-                    Err(rejected)
-                }
-            }
+            Ok(in_flight) => Ok(Slot::new(Arc::clone(self), in_flight)),
+            Err(word) => self.full(word),
         }
+    }
+
+    fn full(self: &Arc<Self>, word: Word) -> Result<Slot, Rejected> {
+        let reason = if word.draining() {
+            Reason::Draining
+        } else {
+            Reason::Limit
+        };
+        let rejected = self.reject(reason, Duration::ZERO);
+        if self.settings.shadow {
+            let in_flight = self.slots.take_anyway();
+            return Ok(Slot::new(Arc::clone(self), in_flight));
+        }
+        Err(rejected)
     }
 
     /// A request that found no slot waits for one, if it may.
@@ -196,20 +208,30 @@ impl Gate {
             admission.arrive(slots, kind, now, waker, wake)
         });
         match arrival {
-            Arrival::Admitted(in_flight) => Found::Permit(self.admitted(in_flight)),
+            Arrival::Admitted(in_flight) => Found::Slot(Slot::new(Arc::clone(self), in_flight)),
             Arrival::Waiting(ticket) => Found::Wait(Waiter::new(Arc::clone(self), kind, ticket)),
-            Arrival::Rejected(reason) => Found::Rejected(self.reject(reason, Duration::ZERO)),
+            Arrival::Rejected(reason) => Found::Rejected(reason),
         }
     }
 
-    /// A slot was taken: whoever took it gets its permit.
-    #[inline]
-    fn admitted(self: &Arc<Self>, in_flight: usize) -> Permit {
-        self.recording.admitted(&self.settings.name, &self.slots);
-        let times =
-            self.learner.as_ref().is_some_and(Learner::learns) || self.recording.wants_time();
-        let started = times.then(|| self.clock.now());
-        Permit::new(Arc::clone(self), in_flight, started)
+    /// A slot is put to use. Gives the time, if anybody needs it.
+    #[inline(always)]
+    fn begin(&self) -> Started {
+        self.recording.admitted(self);
+        if self.recording.wants_time() || self.learner.as_ref().is_some_and(Learner::learns) {
+            Started::at(self.clock.now())
+        } else {
+            Started::UNKNOWN
+        }
+    }
+
+    /// A slot comes back that was never put to use.
+    #[cold]
+    fn unused(self: &Arc<Self>) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+        let word = self.slots.give_back();
+        self.recording.in_flight(self);
+        self.look_after(word);
     }
 
     /// A slot comes back.
@@ -217,11 +239,10 @@ impl Gate {
     fn release(self: &Arc<Self>, outcome: Outcome) {
         let nth = self.completed.fetch_add(1, Ordering::Relaxed);
         if nth % REQUESTS_PER_LOOK == 0 {
-            self.recording.look_again(&self.settings.name, &self.slots);
+            self.recording.look_again(self);
         }
         let word = self.slots.give_back();
-        self.recording
-            .completed(&self.settings.name, &self.slots, outcome);
+        self.recording.completed(self, outcome);
         if word.waiting() || word.draining() {
             self.look_after(word);
         }
@@ -264,7 +285,7 @@ impl Gate {
     }
 
     fn limit_moved(self: &Arc<Self>, before: usize, after: usize) {
-        self.recording.limit(&self.settings.name, &self.slots);
+        self.recording.limit(self);
         events::limit_moved(&self.settings.name, before, after);
         if after > before && self.slots.read().waiting() {
             self.with_queue(|admission, slots, now, wake| admission.turn(slots, now, wake));
@@ -272,27 +293,36 @@ impl Gate {
     }
 
     /// Counts a refusal and says when to come back.
-    fn reject(&self, reason: Reason, waited: Duration) -> Rejected {
+    pub(crate) fn reject(&self, reason: Reason, waited: Duration) -> Rejected {
         let nth = self.rejected.fetch_add(1, Ordering::Relaxed);
-        let first = reason != Reason::Draining && self.note_full();
+        let first = self.note_full();
         if !first && nth % REFUSALS_PER_HINT == 0 {
             self.observe();
         }
-        self.recording
-            .rejected(&self.settings.name, &self.slots, reason);
+        self.recording.rejected(self, reason);
         let hint = Duration::from_nanos(self.hint_nanos.load(Ordering::Relaxed));
         Rejected {
             reason,
-            retry_after: jittered(hint, self.seed.wrapping_add(nth)),
+            retry_after: pace::jittered(hint, self.seed.wrapping_add(nth)),
             limit: self.slots.read().limit(),
             waited,
         }
     }
 
+    /// Somebody who waited in `poll_ready` was refused there; that is counted when the refused call is made, or never.
+    pub(crate) fn refused_early(&self) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is made now, or need not be refused after all.
+    pub(crate) fn not_refused_early(&self) {
+        self.left.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Notes that a request found no slot; whether that is the first of an episode.
     fn note_full(&self) -> bool {
         let word = self.slots.read();
-        let first = self.slots.found_full(word);
+        let first = !word.draining() && self.slots.found_full(word);
         if first {
             self.episode(word);
         }
@@ -301,26 +331,36 @@ impl Gate {
 
     #[cold]
     fn episode(&self, word: Word) {
-        let now = self.observe();
-        let mut watch = lock(&self.watch);
-        let last = watch.last_full.replace(now);
-        if last.is_none_or(|last| now.saturating_sub(last) >= EPISODE) {
-            watch.episodes += 1;
+        let now = self.clock.now();
+        let counts = self.counts();
+        let begins = {
+            let mut watch = lock(&self.watch);
+            let last = watch.last_full.replace(now);
+            let begins = last.is_none_or(|last| now.saturating_sub(last) >= EPISODE);
+            if begins {
+                watch.episodes += 1;
+                watch.drain.restart(now, counts);
+            }
+            begins
+        };
+        self.observe();
+        // Not under the lock: a subscriber may well look at the gate.
+        if begins {
             events::full(&self.settings.name, word.limit(), word.in_flight());
         }
     }
 
     /// Works out the pace and the hint.
-    fn observe(&self) -> Duration {
+    fn observe(&self) {
         let now = self.clock.now();
         let counts = self.counts();
         let waiting = self.waiting();
         let mut watch = lock(&self.watch);
-        watch.pace.observe(now, counts);
-        let hint = watch.pace.retry_after(now, counts.completed, waiting);
+        watch.lately.observe(now, counts);
+        watch.drain.observe(now, counts);
+        let hint = watch.drain.retry_after(now, counts.completed, waiting);
         self.hint_nanos
             .store(hint.as_nanos() as u64, Ordering::Relaxed);
-        now
     }
 
     fn counts(&self) -> Counts {
@@ -330,27 +370,35 @@ impl Gate {
         }
     }
 
-    fn waiting(&self) -> usize {
+    #[cfg(feature = "metrics")]
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
     fn snapshot(&self) -> BackpressureMetrics {
-        let peak_depth = lock(&self.queue).admission.peak_waiting();
+        let (present, peak_depth) = {
+            let line = lock(&self.queue);
+            (line.admission.present(), line.admission.peak_waiting())
+        };
         let now = self.clock.now();
         let counts = self.counts();
         let word = self.slots.read();
-        let waiting = self.waiting();
-        let mut watch = lock(&self.watch);
-        let throughput_rate = watch.pace.throughput(now, counts.completed);
-        watch.pace.observe(now, counts);
-        let present = (word.in_flight() + waiting) as u64;
-        let mut produced_count = present + counts.completed + self.left.load(Ordering::Relaxed);
+        let mut produced_count = counts.completed
+            + self.left.load(Ordering::Relaxed)
+            + (present + word.in_flight()) as u64;
         // In the shadow a request that is refused is let in as well; it came once.
         if !self.settings.shadow {
             produced_count += counts.rejected;
         }
+        let mut watch = lock(&self.watch);
+        let throughput_rate = watch.lately.throughput(now, counts.completed);
+        watch.lately.observe(now, counts);
         BackpressureMetrics {
-            current_depth: waiting,
+            current_depth: self.waiting(),
             peak_depth,
             dropped_count: counts.rejected,
             produced_count,
@@ -370,10 +418,11 @@ impl Gate {
     /// A waiter's caller has left.
     fn leave(self: &Arc<Self>, ticket: Ticket) {
         self.left.fetch_add(1, Ordering::Relaxed);
-        let word = self.with_queue(|admission, slots, now, wake| {
-            admission.leave(slots, ticket, now, wake);
-            slots.read()
+        let (spent, word) = self.with_queue(|admission, slots, now, wake| {
+            let spent = admission.leave(slots, ticket, now, wake);
+            (spent, slots.read())
         });
+        drop(spent);
         self.drained_by(word);
     }
 
@@ -383,16 +432,19 @@ impl Gate {
         let due = {
             let mut line = lock(&self.queue);
             line.admission.turn(&self.slots, now, &mut wake);
-            self.show_waiting(&line);
+            self.count_waiting(&line);
             line.usher_due = line.admission.next_due();
             line.usher_due
         };
+        self.recording.waiting(self);
         wake.into_iter().for_each(Waker::wake);
+        self.drained_by(self.slots.read());
         due
     }
 
-    /// The usher has gone with its runtime.
-    fn usher_lost(self: &Arc<Self>) {
+    /// The usher has gone, with its runtime or because that has no timer.
+    fn usher_lost(self: &Arc<Self>, no_timer: bool) {
+        self.no_timer.fetch_or(no_timer, Ordering::Relaxed);
         lock(&self.queue).usher_due = None;
         self.call_all();
     }
@@ -406,49 +458,46 @@ impl Gate {
     }
 
     /// Does something about the queue, wakes those it concerns, and sees to it that the queue is looked at in time.
+    ///
+    /// Nothing of anybody else's runs under the lock, but the cloning of wakers.
     fn with_queue<R>(
         self: &Arc<Self>,
         f: impl FnOnce(&mut Admission<Waker>, &Slots, Duration, &mut Vec<Waker>) -> R,
     ) -> R {
         let now = self.clock.now();
+        let usher = Usher::at_hand(self);
         let mut wake = Vec::new();
         let (result, errand) = {
             let mut line = lock(&self.queue);
             let result = f(&mut line.admission, &self.slots, now, &mut wake);
-            self.show_waiting(&line);
-            (result, line.errand())
+            self.count_waiting(&line);
+            (result, line.errand(usher.is_some()))
         };
-        match errand {
-            Errand::None => {}
-            Errand::Hurry => self.earlier.notify_one(),
-            Errand::Send(due) => {
-                if !Usher::send(self, due) {
-                    lock(&self.queue).usher_due = None;
-                    if self.slots.read().free() > 0 {
-                        self.call_all();
-                    }
-                }
-            }
+        match (errand, usher) {
+            (Errand::Hurry, _) => self.earlier.notify_one(),
+            (Errand::Send(due), Some(usher)) => usher.send(due),
+            // Without an usher nobody would find out that one who was called does not come.
+            (_, None) if self.slots.read().free() > 0 => self.call_all(),
+            _ => {}
         }
         wake.into_iter().for_each(Waker::wake);
+        self.recording.waiting(self);
         result
     }
 
-    fn show_waiting(&self, line: &Line) {
-        let waiting = line.admission.waiting();
-        if self.waiting.swap(waiting, Ordering::Relaxed) != waiting {
-            self.recording
-                .waiting(&self.settings.name, &self.slots, waiting);
-        }
+    fn count_waiting(&self, line: &Line) {
+        self.waiting
+            .store(line.admission.waiting(), Ordering::Relaxed);
     }
 }
 
 impl Line {
-    fn errand(&mut self) -> Errand {
+    fn errand(&mut self, can_send: bool) -> Errand {
         let Some(due) = self.admission.next_due() else {
             return Errand::None;
         };
         match self.usher_due {
+            None if !can_send => Errand::None,
             Some(planned) if planned <= due => Errand::None,
             planned => {
                 self.usher_due = Some(due);
