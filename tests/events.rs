@@ -78,3 +78,25 @@ async fn one_event_for_an_episode_and_one_for_each_limit() {
         ]
     );
 }
+
+/// Looks at the gate whenever it is told that the gate is full.
+struct Looks(tower_backpressure::Handle, Arc<Mutex<Vec<u64>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Looks {
+    fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+        let dropped = self.0.snapshot().dropped_count;
+        self.1.lock().unwrap().push(dropped);
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_may_look_at_the_gate() {
+    let layer = BackpressureLayer::drop_newest(1).plain();
+    let looked = Arc::default();
+    let looks = Looks(layer.handle(), Arc::clone(&looked));
+    let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(looks));
+    let mut service = layer.layer(service_fn(|_: u32| pending::<Result<(), Infallible>>()));
+    let _running = service.ready().await.unwrap().call(1);
+    assert!(service.ready().await.unwrap().call(1).await.is_err());
+    assert_eq!(*looked.lock().unwrap(), [1]);
+}

@@ -98,6 +98,39 @@ async fn a_recorder_installed_after_the_layer_sees_every_metric_described() {
     assert_eq!(seen.len(), 3 + 1 + 5 + 4 + 2, "{seen:#?}");
 }
 
+#[cfg(feature = "http")]
+#[tokio::test]
+async fn a_slot_released_early_ends_as_its_response_does() {
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Full};
+    use tower_backpressure::{ReleaseAt, SampleAt};
+
+    for (nth, (release_at, sample_at)) in [
+        (ReleaseAt::Head, SampleAt::FirstFrame),
+        (ReleaseAt::Head, SampleAt::BodyEnd),
+        (ReleaseAt::FirstFrame, SampleAt::BodyEnd),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let recorder = DebuggingRecorder::new();
+        let _installed = metrics::set_default_local_recorder(&recorder);
+        let name = format!("early-{nth}");
+        let layer = BackpressureLayer::drop_newest(1)
+            .named(&name)
+            .release_at(release_at)
+            .sample_at(sample_at);
+        let service = layer.layer(service_fn(|_: Request<()>| async {
+            Ok::<_, Infallible>(Response::new(Full::<bytes::Bytes>::from("whole")))
+        }));
+        let response = service.oneshot(Request::new(())).await.unwrap();
+        response.into_body().collect().await.unwrap();
+        let seen = seen(&recorder.snapshotter(), &name);
+        let success = "backpressure_completed_total{outcome=success}";
+        assert_eq!(counter(&seen, success), 1, "{release_at:?} {sample_at:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn latency_and_wait_are_in_seconds() {
     let recorder = DebuggingRecorder::new();

@@ -45,18 +45,23 @@ fn arrive(gate: &Arc<Gate>, kind: Kind) -> Found {
         Kind::InCall => Turn::AfterTheQueue,
         Kind::Parked => Turn::Open,
     };
-    match gate.try_admit(turn) {
-        Some(permit) => Found::Permit(permit),
+    match gate.try_take(turn) {
+        Some(slot) => Found::Slot(slot),
         None => gate.arrive(kind, Waker::noop()),
     }
 }
 
-fn acquire(gate: &Arc<Gate>, kind: Kind) -> Result<Permit, Rejected> {
-    match arrive(gate, kind) {
-        Found::Permit(permit) => Ok(permit),
-        Found::Rejected(rejected) => Err(rejected),
-        Found::Wait(mut waiter) => block_on(poll_fn(|cx| waiter.poll(cx))),
-    }
+fn acquire(gate: &Arc<Gate>, kind: Kind) -> Result<Permit, Reason> {
+    let mut slot = match arrive(gate, kind) {
+        Found::Slot(slot) => slot,
+        Found::Rejected(reason) => return Err(reason),
+        Found::Wait(waiter) => answer(waiter)?,
+    };
+    Ok(slot.begin().unwrap())
+}
+
+fn answer(mut waiter: Waiter) -> Result<Slot, Reason> {
+    block_on(poll_fn(|cx| waiter.poll(cx))).map_err(|(reason, _)| reason)
 }
 
 fn model(f: impl Fn() + Send + Sync + 'static) {
@@ -143,6 +148,30 @@ fn an_idle_parked_waiter_does_not_keep_a_live_one_from_its_slot() {
     });
 }
 
+/// The idle one was called and came too late to get a slot, so that the next one is kept for it; then it is left alone.
+#[test]
+fn a_slot_kept_for_a_waiter_that_does_not_come_goes_to_a_live_one() {
+    model(|| {
+        let gate = gate(1, Strategy::Block, 10);
+        let permit = acquire(&gate, Kind::Parked).unwrap();
+        let mut idle = match arrive(&gate, Kind::Parked) {
+            Found::Wait(waiter) => waiter,
+            other => panic!("the slot was taken, but {other:?}"),
+        };
+        drop(permit);
+        let quicker = acquire(&gate, Kind::Parked).unwrap();
+        let cx = &mut std::task::Context::from_waker(Waker::noop());
+        let asked = idle.poll(cx);
+        let releases = thread::spawn(move || drop(quicker));
+        if asked.is_pending() {
+            drop(acquire(&gate, Kind::Parked).unwrap());
+        }
+        drop((asked, idle));
+        releases.join().unwrap();
+        is_empty(&gate);
+    });
+}
+
 #[test]
 fn an_eviction_and_a_release_answer_the_oldest_once() {
     model(|| {
@@ -151,9 +180,9 @@ fn an_eviction_and_a_release_answer_the_oldest_once() {
         let oldest = arrive(&gate, Kind::InCall);
         let releases = thread::spawn(move || drop(permit));
         let oldest = thread::spawn(move || match oldest {
-            Found::Wait(mut waiter) => match block_on(poll_fn(|cx| waiter.poll(cx))) {
-                Ok(permit) => drop(permit),
-                Err(rejected) => assert_eq!(rejected.reason(), Reason::Evicted),
+            Found::Wait(waiter) => match answer(waiter) {
+                Ok(slot) => drop(slot),
+                Err(reason) => assert_eq!(reason, Reason::Evicted),
             },
             other => panic!("the slot was taken, but {other:?}"),
         });
@@ -173,7 +202,7 @@ fn a_wait_that_ends_while_the_slot_comes_back_is_answered_once() {
         let releases = thread::spawn(move || drop(permit));
         match acquire(&gate, Kind::InCall) {
             Ok(permit) => drop(permit),
-            Err(rejected) => assert_eq!(rejected.reason(), Reason::MaxWait),
+            Err(reason) => assert_eq!(reason, Reason::MaxWait),
         }
         releases.join().unwrap();
         is_empty(&gate);
@@ -206,11 +235,11 @@ fn a_limit_lowered_meanwhile_is_not_exceeded() {
                 gate.set_limit(1);
                 // From here on one more is only let in below the new limit.
                 let before = gate.slots.read().in_flight();
-                let permit = gate.try_admit(Turn::Open);
+                let permit = gate.try_take(Turn::Open);
                 assert!(permit.is_none() || before == 0 || gate.slots.read().in_flight() <= 1);
             })
         };
-        let permit = gate.try_admit(Turn::Open);
+        let permit = gate.try_take(Turn::Open);
         drop(permit);
         lowers.join().unwrap();
         is_empty(&gate);
@@ -227,7 +256,7 @@ fn drain_sees_the_last_permit_and_refuses_the_waiter() {
             let gate = Arc::clone(&gate);
             thread::spawn(move || match acquire(&gate, Kind::InCall) {
                 Ok(permit) => drop(permit),
-                Err(rejected) => assert_eq!(rejected.reason(), Reason::Draining),
+                Err(reason) => assert_eq!(reason, Reason::Draining),
             })
         };
         block_on(Handle::new(Arc::clone(&gate)).drain());
@@ -252,14 +281,18 @@ fn two_samples_at_once_are_learned_one_after_the_other() {
     model(|| {
         let learner = Some(Learner::new(Count(0)));
         let gate = gate_with(2, Strategy::DropNewest, 0, None, learner);
+        let succeed = |gate: &Arc<Gate>| {
+            let permit = gate.take_or_reject().unwrap().begin();
+            permit.unwrap().sample(Outcome::Success);
+        };
         let other = {
             let gate = Arc::clone(&gate);
-            thread::spawn(move || gate.admit_or_reject().unwrap().sample(Outcome::Success))
+            thread::spawn(move || succeed(&gate))
         };
-        gate.admit_or_reject().unwrap().sample(Outcome::Success);
+        succeed(&gate);
         other.join().unwrap();
         // A sample that found the other at work is left for the next.
-        gate.admit_or_reject().unwrap().sample(Outcome::Success);
+        succeed(&gate);
         assert_eq!(gate.slots.read().limit(), 5);
         is_empty(&gate);
     });

@@ -297,6 +297,40 @@ async fn a_refused_upload_leaves_the_connection_in_order() {
 }
 
 #[tokio::test]
+async fn common_middleware_goes_outside_and_inside() {
+    use tower::ServiceBuilder;
+    use tower_http::{
+        catch_panic::CatchPanicLayer, compression::CompressionLayer, cors::CorsLayer,
+        limit::RequestBodyLimitLayer, timeout::TimeoutLayer, trace::TraceLayer,
+    };
+
+    let minute = Duration::from_secs(60);
+    let timeout = || TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, minute);
+    let layer = BackpressureLayer::drop_newest(1);
+    let handle = layer.handle();
+    let stack = ServiceBuilder::new()
+        .layer(TraceLayer::new_for_http())
+        .layer(CorsLayer::permissive())
+        .layer(timeout())
+        .layer(CatchPanicLayer::new())
+        .layer(CompressionLayer::new())
+        .layer(RequestBodyLimitLayer::new(1000))
+        .layer(layer)
+        .layer(timeout())
+        .layer(CatchPanicLayer::new());
+    let app = Router::new()
+        .route("/", get(|| async { "hello" }))
+        .layer(stack);
+    let address = serve(app).await;
+    let response = get_on_its_own_connection(address, "/").await;
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "hello"
+    );
+    until("the slot is back", || handle.in_flight() == 0).await;
+}
+
+#[tokio::test]
 async fn an_outer_middleware_can_tell_a_refusal_from_a_failure() {
     use axum::middleware::{Next, from_fn};
 

@@ -1,9 +1,18 @@
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use futures_util::poll;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, load_shed::LoadShed};
-use tower_backpressure::{Backpressure, BackpressureLayer, Error, Reason, protocol::Plain};
+use tower_backpressure::{
+    Backpressure, BackpressureLayer, Error, Reason, Rejected, protocol::Plain,
+};
 
 use crate::support::{Work, settle};
 
@@ -114,6 +123,151 @@ async fn many_idle_instances_in_a_row_hold_up_nobody_for_long() {
     let began = Instant::now();
     live.await.unwrap().unwrap();
     assert!(began.elapsed() <= Duration::from_millis(30));
+}
+
+/// Callers that ask again as soon as they were served, each in a task of its own. How often each was served.
+async fn greedy_callers(limit: usize, callers: usize, calls: usize) -> Vec<usize> {
+    let service = BackpressureLayer::block(limit)
+        .plain()
+        .layer(tower::service_fn(|_: u32| async {
+            tokio::task::yield_now().await;
+            Ok::<_, std::convert::Infallible>(())
+        }));
+    let left = Arc::new(AtomicUsize::new(calls));
+    let callers = (0..callers).map(|_| {
+        let (mut service, left) = (service.clone(), Arc::clone(&left));
+        tokio::spawn(async move {
+            let mut served = 0;
+            let one_less = |left: usize| left.checked_sub(1);
+            while left.fetch_update(SeqCst, SeqCst, one_less).is_ok() {
+                service.ready().await.unwrap().call(7).await.unwrap();
+                served += 1;
+            }
+            served
+        })
+    });
+    let served = futures_util::future::join_all(callers).await;
+    served.into_iter().map(Result::unwrap).collect()
+}
+
+#[tokio::test]
+async fn a_caller_that_asks_again_at_once_does_not_starve_a_waiter() {
+    let served = greedy_callers(1, 2, 1000).await;
+    assert!(served.iter().all(|n| *n > 300), "{served:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_greedy_callers_share_five_slots() {
+    let served = greedy_callers(5, 20, 20_000).await;
+    assert!(served.iter().all(|n| *n > 200), "{served:?}");
+}
+
+#[tokio::test]
+async fn a_slot_kept_for_a_waiter_that_then_left_alone_is_free_again_after_a_moment() {
+    let (work, service) = block(1);
+    work.finish(100);
+    let mut holder = service.clone();
+    holder.ready().await.unwrap();
+    let mut idle = service.clone();
+    assert!(poll!(idle.ready()).is_pending());
+    drop(holder);
+    // Called, and quick to come, but another was quicker: the next slot is kept for it.
+    let mut quicker = service.clone();
+    quicker.ready().await.unwrap();
+    assert!(poll!(idle.ready()).is_pending());
+    drop(quicker);
+    assert_eq!(service.handle().in_flight(), 1);
+    // It never comes for that.
+    for _ in 0..20 {
+        service.clone().oneshot(7).await.unwrap();
+    }
+    drop(idle);
+    assert_eq!(service.handle().in_flight(), 0);
+}
+
+#[tokio::test]
+async fn an_instance_to_be_refused_is_served_if_a_slot_came_free_before_its_call() {
+    let work = Work::default();
+    work.finish(1);
+    let layer = BackpressureLayer::block(1).max_waiting(1).plain();
+    let mut holder = layer.layer(work);
+    holder.ready().await.unwrap();
+    let mut waits = holder.clone();
+    assert!(poll!(waits.ready()).is_pending());
+    let mut late = holder.clone();
+    assert!(poll!(late.ready()).is_ready(), "to be refused");
+    drop(waits);
+    drop(holder);
+    late.ready().await.unwrap().call(7).await.unwrap();
+    let metrics = late.handle().snapshot();
+    assert_eq!((metrics.dropped_count, metrics.consumed_count), (0, 1));
+}
+
+#[tokio::test]
+async fn readying_without_calling_is_no_request() {
+    let (_work, service) = block(1);
+    for _ in 0..5 {
+        service.clone().ready().await.unwrap();
+    }
+    let metrics = service.handle().snapshot();
+    assert_eq!(metrics.consumed_count, 0);
+    assert_eq!(service.handle().in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_is_never_counted_down() {
+    let (_work, service) = block(1);
+    let mut last = 0;
+    let mut came = || {
+        let now = service.handle().snapshot().produced_count;
+        assert!(now >= last, "{last} → {now}");
+        last = now;
+    };
+    let mut holder = service.clone();
+    holder.ready().await.unwrap();
+    came();
+    let mut idle: Vec<_> = (0..3).map(|_| service.clone()).collect();
+    for instance in &mut idle {
+        assert!(poll!(instance.ready()).is_pending());
+        came();
+    }
+    drop(holder);
+    came();
+    for _ in 0..10 {
+        sleep(Duration::from_millis(1)).await;
+        came();
+    }
+    drop(idle);
+    came();
+    assert_eq!(last, 4);
+}
+
+#[tokio::test]
+async fn a_drained_gate_is_not_overloaded() {
+    for layer in [
+        BackpressureLayer::block(1),
+        BackpressureLayer::drop_oldest(1, 1),
+    ] {
+        let layer = layer.plain();
+        let service = layer.layer(Work::default());
+        layer.handle().drain().await;
+        assert_eq!(reason(service.oneshot(7).await), Reason::Draining);
+        assert_eq!(layer.handle().snapshot().backpressure_events, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_buffer_in_front_survives_refusals() {
+    let work = Work::default();
+    let layer = BackpressureLayer::block(1).max_waiting(0).plain();
+    let buffer = tower::buffer::Buffer::new(layer.layer(work.clone()), 10);
+    let running = tokio::spawn(buffer.clone().oneshot(1));
+    settle().await;
+    let refused = buffer.clone().oneshot(2).await.unwrap_err();
+    assert!(refused.is::<Rejected>(), "{refused}");
+    work.finish(2);
+    running.await.unwrap().unwrap();
+    assert_eq!(buffer.oneshot(3).await.unwrap(), 3);
 }
 
 #[tokio::test]

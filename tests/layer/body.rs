@@ -211,6 +211,9 @@ async fn back_at_once_where_no_body_can_come() {
     let head = Response::new(Full::from("never read"));
     let head = bench.request(Method::HEAD, head).await;
     assert_eq!(bench.in_flight(), 0);
+    let tunnel = Response::new(Full::from("never read"));
+    let tunnel = bench.request(Method::CONNECT, tunnel).await;
+    assert_eq!(bench.in_flight(), 0);
     for status in [
         StatusCode::SWITCHING_PROTOCOLS,
         StatusCode::NO_CONTENT,
@@ -222,9 +225,9 @@ async fn back_at_once_where_no_body_can_come() {
         assert_eq!(bench.in_flight(), 0, "{status}");
         drop(response);
     }
-    drop((empty, head));
-    assert_eq!(bench.handle().snapshot().consumed_count, 5);
-    assert_eq!(bench.samples(), vec![(0, Outcome::Success); 5]);
+    drop((empty, head, tunnel));
+    assert_eq!(bench.handle().snapshot().consumed_count, 6);
+    assert_eq!(bench.samples(), vec![(0, Outcome::Success); 6]);
 }
 
 #[tokio::test]
@@ -264,6 +267,45 @@ async fn back_when_the_handler_panics() {
     assert!(call.await.unwrap_err().is_panic());
     assert_eq!(bench.in_flight(), 0);
     assert_eq!(bench.samples(), [], "a panic says nothing about load");
+}
+
+/// A body that panics when it is read.
+struct Panics;
+
+impl Body for Panics {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        panic!("a body with a mistake")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_not_taken_for_a_caller_that_left() {
+    use futures_util::FutureExt;
+    use std::panic::AssertUnwindSafe;
+
+    // Caught outside of the layer: the future is dropped only after the unwinding.
+    let bench = Bench::new();
+    let panics = service_fn(|_: Request<()>| async {
+        if true {
+            panic!("a handler with a mistake");
+        }
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
+    let call = bench.layer.layer(panics).oneshot(Request::new(()));
+    assert!(AssertUnwindSafe(call).catch_unwind().await.is_err());
+    assert_eq!((bench.in_flight(), bench.samples()), (0, vec![]));
+
+    let mut response = bench.get(sse(Panics)).await;
+    let frame = AssertUnwindSafe(response.body_mut().frame()).catch_unwind();
+    assert!(frame.await.is_err());
+    drop(response);
+    assert_eq!((bench.in_flight(), bench.samples()), (0, vec![]));
 }
 
 #[tokio::test]

@@ -20,7 +20,19 @@ fn strategies() -> Vec<(&'static str, BackpressureLayer)> {
         ("drop_oldest", BackpressureLayer::drop_oldest(2, 2)),
         ("adaptive", BackpressureLayer::adaptive(Aimd::default())),
         ("fixed", BackpressureLayer::adaptive(Fixed::new(2))),
-        ("shadow", BackpressureLayer::block(2).shadow()),
+        ("block, shadow", BackpressureLayer::block(2).shadow()),
+        (
+            "drop_newest, shadow",
+            BackpressureLayer::drop_newest(2).shadow(),
+        ),
+        (
+            "drop_oldest, shadow",
+            BackpressureLayer::drop_oldest(2, 2).shadow(),
+        ),
+        (
+            "block, refusing",
+            BackpressureLayer::block(2).max_waiting(0),
+        ),
     ]
 }
 
@@ -88,5 +100,51 @@ async fn an_inner_service_that_is_never_ready_holds_no_slot_of_a_waiting_call() 
         assert!(service.clone().oneshot(7).await.is_err(), "{name}");
         drop(service);
         assert_eq!(layer.handle().in_flight(), 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_inner_service_is_readied_over_http_too() {
+    use http::{Request, Response};
+    use http_body_util::Empty;
+
+    /// `Work` as an HTTP service.
+    #[derive(Clone)]
+    struct Http(Work);
+
+    impl Service<Request<()>> for Http {
+        type Response = Response<Empty<bytes::Bytes>>;
+        type Error = std::convert::Infallible;
+        type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(
+            &mut self,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), Self::Error>> {
+            self.0.poll_ready(cx)
+        }
+
+        fn call(&mut self, _: Request<()>) -> Self::Future {
+            let work = self.0.call(7);
+            Box::pin(async { work.await.map(|_| Response::new(Empty::new())) })
+        }
+    }
+
+    for exempts in [false, true] {
+        for (name, layer) in strategies() {
+            let work = Work::default();
+            work.finish(10);
+            let layer = match exempts {
+                true => layer.exempt(|head| head.uri.path() == "/exempt"),
+                false => layer,
+            };
+            let mut service = layer.layer(Http(work));
+            for path in ["/", "/exempt", "/", "/exempt"] {
+                let request = Request::get(path).body(()).unwrap();
+                let response = service.ready().await.unwrap().call(request).await.unwrap();
+                assert_eq!(response.status(), 200, "{name}");
+            }
+            assert_eq!(layer.handle().in_flight(), 0, "{name}");
+        }
     }
 }

@@ -1,6 +1,5 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use tokio::sync::Barrier;
 use tower::{Layer, Service, ServiceExt};
 use tower_backpressure::{BackpressureLayer, Error, Reason};
 
@@ -126,30 +125,42 @@ async fn the_limit_holds_while_it_moves_under_load_from_many_threads() {
     let layer = BackpressureLayer::drop_oldest(50, 1000).plain();
     let service = layer.layer(work.clone());
     let handle = layer.handle();
-    let start = Arc::new(Barrier::new(101));
     let calls: Vec<_> = (0..100)
         .map(|_| {
-            let (service, start) = (service.clone(), Arc::clone(&start));
+            let service = service.clone();
             tokio::spawn(async move {
-                start.wait().await;
                 for _ in 0..50 {
                     service.clone().oneshot(7).await.unwrap();
                 }
             })
         })
         .collect();
-    start.wait().await;
-    for round in 0..5000 {
-        work.finish(1);
-        if round % 100 == 0 {
-            handle.set_limit(1 + (round * 7) % 50);
+    let mut finished = 0;
+    for limit in [50, 5, 23, 1, 40, 2, 9] {
+        handle.set_limit(limit);
+        // Until the debt is paid and as many run as may.
+        while (handle.in_flight(), work.inside()) != (limit, limit) {
+            if work.inside() > limit && work.waiting_to_finish() == 0 {
+                work.finish(1);
+                finished += 1;
+            }
+            tokio::task::yield_now().await;
+        }
+        work.reset_peak();
+        for _ in 0..300 {
+            work.finish(1);
+            finished += 1;
+            tokio::task::yield_now().await;
+        }
+        assert!(work.peak() <= limit, "{} above {limit}", work.peak());
+        while work.waiting_to_finish() > 0 {
             tokio::task::yield_now().await;
         }
     }
+    work.finish(5000 - finished);
     for call in calls {
         call.await.unwrap();
     }
-    assert!(work.peak() <= 50);
     let metrics = handle.snapshot();
     assert_eq!((handle.in_flight(), handle.waiting()), (0, 0));
     assert_eq!((metrics.consumed_count, metrics.dropped_count), (5000, 0));

@@ -121,6 +121,35 @@ async fn respond_replaces_the_answer_but_not_the_extension() {
 }
 
 #[tokio::test]
+async fn respond_leaves_grpc_its_own_words() {
+    let layer = full().respond(|_, _| Response::new(Bytes::from("for browsers")));
+    let (head, body, _) = refusal(layer, &[("content-type", "application/grpc")]).await;
+    assert_eq!(head.headers["grpc-status"], "14");
+    assert!(body.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_hour_does_not_lengthen_the_hint() {
+    let layer = BackpressureLayer::drop_newest(10).plain();
+    let service = layer.layer(service_fn(|_: u32| async {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        Ok::<_, Infallible>(())
+    }));
+    for _ in 0..60 {
+        service.clone().oneshot(1).await.unwrap();
+        layer.handle().snapshot();
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    }
+    let burst = (0..40).map(|_| service.clone().oneshot(1));
+    for answer in futures_util::future::join_all(burst).await {
+        if let Err(Error::Rejected(rejected)) = answer {
+            let millis = rejected.retry_after().as_millis();
+            assert!((700..=1300).contains(&millis), "{millis}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn refusals_in_a_row_do_not_all_say_the_same() {
     let layer = full();
     let hang = service_fn(|_: Request<()>| async {

@@ -47,6 +47,11 @@ impl Work {
         self.shared.finished.add_permits(n);
     }
 
+    /// Calls that may finish and have not done so yet.
+    pub fn waiting_to_finish(&self) -> usize {
+        self.shared.finished.available_permits()
+    }
+
     pub fn inside(&self) -> usize {
         self.shared.inside.load(Ordering::SeqCst)
     }
