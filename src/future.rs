@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use pin_project::pin_project;
@@ -68,15 +68,26 @@ where
 {
     /// Admitted, or exempt, and the service is ready.
     #[inline(always)]
-    pub(crate) fn run(inner: &mut S, request: Req, slot: Option<&mut Slot>, protocol: P) -> Self {
-        let state = State::run(inner, request, slot, &protocol);
+    pub(crate) fn run(inner: &mut S, request: Req, permit: Option<Permit>, protocol: P) -> Self {
+        let state = State::run(inner, request, permit, &protocol);
         Self { state, protocol }
     }
 
-    /// Admitted, or exempt, and the service is still to be readied.
-    pub(crate) fn ready(inner: S, request: Req, slot: Option<Slot>, protocol: P) -> Self {
-        let call = Some((inner, request));
-        let state = State::Readying { call, slot };
+    /// Admitted, or exempt, and the service is still to be readied. Most are ready at once; one that is not will be asked
+    /// again, by the task that is to be woken.
+    pub(crate) fn ready(mut inner: S, request: Req, mut slot: Option<Slot>, protocol: P) -> Self {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let state = match inner.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {
+                let permit = slot.as_mut().and_then(Slot::begin);
+                State::run(&mut inner, request, permit, &protocol)
+            }
+            Poll::Ready(Err(error)) => State::Answered(Some(Err(protocol.error(error)))),
+            Poll::Pending => State::Readying {
+                call: Some((inner, request)),
+                slot,
+            },
+        };
         Self { state, protocol }
     }
 
@@ -98,18 +109,10 @@ where
     P: Protocol<Req, S::Response, S::Error>,
 {
     #[inline(always)]
-    fn run(inner: &mut S, request: Req, slot: Option<&mut Slot>, protocol: &P) -> Self {
+    fn run(inner: &mut S, request: Req, permit: Option<Permit>, protocol: &P) -> Self {
         let asked = Some(protocol.asked(&request));
-        let mut permit = slot.and_then(Slot::begin);
-        if let Some(permit) = &mut permit {
-            permit.running(true);
-        }
-        let future = inner.call(request);
-        if let Some(permit) = &mut permit {
-            permit.running(false);
-        }
         State::Running {
-            future,
+            future: inner.call(request),
             asked,
             permit,
         }
@@ -148,7 +151,10 @@ where
                     let readied = ready!(inner.poll_ready(cx));
                     let (mut inner, request) = call.take().expect(POLLED_AGAIN);
                     match readied {
-                        Ok(()) => State::run(&mut inner, request, slot.as_mut(), this.protocol),
+                        Ok(()) => {
+                            let permit = slot.as_mut().and_then(Slot::begin);
+                            State::run(&mut inner, request, permit, this.protocol)
+                        }
                         Err(error) => State::Answered(Some(Err(this.protocol.error(error)))),
                     }
                 }

@@ -83,8 +83,10 @@ impl Pace {
 
 /// `hint`, spread evenly over ± 30 % by a number that differs from refusal to refusal.
 pub(crate) fn jittered(hint: Duration, random: u64) -> Duration {
-    let unit = (mixed(random) >> 11) as f64 / (1u64 << 53) as f64;
-    hint.mul_f64(0.7 + 0.6 * unit).clamp(SHORTEST, LONGEST)
+    const WHOLE: u64 = 10_000;
+    let share = WHOLE * 7 / 10 + mixed(random) % (WHOLE * 6 / 10 + 1);
+    let hint = hint.min(LONGEST).as_nanos() as u64;
+    Duration::from_nanos(hint / WHOLE * share).clamp(SHORTEST, LONGEST)
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).

@@ -181,21 +181,20 @@ where
         let (request, exempt) = protocol.exempt(request);
         match self.waits {
             Waits::Ready => {
-                let future = match &mut self.parked {
-                    Parked::Slot(slot) => {
-                        ResponseFuture::run(&mut self.inner, request, Some(slot), protocol)
-                    }
+                let permit = match &mut self.parked {
+                    Parked::Slot(slot) => slot.begin(),
                     Parked::Refused(refused) => {
                         self.gate.not_refused_early();
                         let rejected = self.gate.reject(refused.reason, refused.waited);
-                        ResponseFuture::refused(request, rejected, protocol)
+                        self.parked = Parked::Idle;
+                        return ResponseFuture::refused(request, rejected, protocol);
                     }
                     Parked::Idle | Parked::Waiting(_) => {
                         panic!("`call` without a `poll_ready` that was ready")
                     }
                 };
                 self.parked = Parked::Idle;
-                future
+                ResponseFuture::run(&mut self.inner, request, permit, protocol)
             }
             _ if exempt => {
                 // Where requests wait in their calls nobody has readied the inner service yet.
@@ -224,7 +223,7 @@ where
             }
             Waits::Nowhere => match self.gate.take_or_reject() {
                 Ok(mut slot) => {
-                    ResponseFuture::run(&mut self.inner, request, Some(&mut slot), protocol)
+                    ResponseFuture::run(&mut self.inner, request, slot.begin(), protocol)
                 }
                 Err(rejected) => ResponseFuture::refused(request, rejected, protocol),
             },

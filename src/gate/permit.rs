@@ -62,7 +62,8 @@ pub struct Permit {
     outcome: Outcome,
     sampled: bool,
     released: bool,
-    /// The service's or the body's code is running; if the permit is dropped meanwhile, that code has panicked.
+    /// The service's or the body's code is running; if the permit is dropped meanwhile, that code has panicked. So from the
+    /// beginning, with the service's `call`, until its future has been polled.
     running: bool,
 }
 
@@ -76,7 +77,7 @@ impl Permit {
             outcome: Outcome::Cancelled,
             sampled: false,
             released: false,
-            running: false,
+            running: true,
         }
     }
 
