@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use super::{Limit, MAX_LIMIT, Outcome, Sample};
-use crate::{ConfigError, config::at_least_one};
+use super::{Limit, Outcome, Sample, bounds};
+use crate::ConfigError;
 
 /// Additive increase, multiplicative decrease, where every decrease is an experiment. Needs no tuning.
 ///
@@ -149,15 +149,7 @@ impl Limit for Aimd {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        at_least_one("min", self.min)?;
-        if self.max < self.min || self.max > MAX_LIMIT {
-            let expected = format!("between min, {}, and {MAX_LIMIT}", self.min);
-            return Err(ConfigError::new("max", self.max, expected));
-        }
-        if self.initial < self.min || self.initial > self.max {
-            let expected = format!("between min, {}, and max, {}", self.min, self.max);
-            return Err(ConfigError::new("initial", self.initial, expected));
-        }
+        bounds(self.min, self.initial, self.max)?;
         if self.latency_threshold.is_some_and(|t| t < SHORTEST) {
             let threshold = format!("{:?}", self.latency_threshold.unwrap_or_default());
             return Err(ConfigError::new(
