@@ -25,8 +25,8 @@
 //! assert!(found.phases[0].served > 50 * unlimited.phases[0].served);
 //! ```
 //!
-//! [`table`] has the scenarios by which the limits of this crate were made, and [`invented`] those by which they were
-//! judged.
+//! [`table`] has the scenarios by which the limits of this crate were made, [`invented`] those by which they were
+//! judged, and [`stories`] single events that are worth a look each.
 
 mod dist;
 pub mod invented;
@@ -34,6 +34,7 @@ mod report;
 mod run;
 mod scenario;
 mod server;
+pub mod stories;
 pub mod table;
 
 pub use self::{
