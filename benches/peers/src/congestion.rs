@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -48,6 +49,7 @@ pub(crate) struct Congestion<A> {
     limiter: DefaultLimiter<Notes>,
     notes: Notes,
     others: Vec<Token>,
+    panicked: bool,
 }
 
 impl<A> fmt::Debug for Congestion<A> {
@@ -69,22 +71,11 @@ impl<A: LimitAlgorithm> Congestion<A> {
             limiter: DefaultLimiter::new(notes.clone()),
             notes,
             others: Vec::new(),
+            panicked: false,
         }
     }
-}
 
-impl<A: LimitAlgorithm + Send + 'static> Limit for Congestion<A> {
-    fn limit(&self) -> usize {
-        self.algorithm.limit()
-    }
-
-    fn update(&mut self, sample: &Sample) -> usize {
-        let outcome = match sample.outcome {
-            Outcome::Success => Theirs::Success,
-            Outcome::Overload => Theirs::Overload,
-            // A dropped token makes no sample.
-            _ => return self.algorithm.limit(),
-        };
+    fn tell(&mut self, sample: &Sample, outcome: Theirs) -> usize {
         let others = sample.in_flight.saturating_sub(1);
         self.runtime.block_on(async {
             self.others.truncate(others);
@@ -100,5 +91,27 @@ impl<A: LimitAlgorithm + Send + 'static> Limit for Congestion<A> {
                 None => self.algorithm.limit(),
             }
         })
+    }
+}
+
+impl<A: LimitAlgorithm + Send + 'static> Limit for Congestion<A> {
+    fn limit(&self) -> usize {
+        self.algorithm.limit()
+    }
+
+    fn update(&mut self, sample: &Sample) -> usize {
+        let outcome = match sample.outcome {
+            Outcome::Success => Theirs::Success,
+            Outcome::Overload => Theirs::Overload,
+            // A dropped token makes no sample.
+            _ => return self.algorithm.limit(),
+        };
+        if self.panicked {
+            return self.algorithm.limit();
+        }
+        // Like a gate: what has panicked is not asked again.
+        let told = catch_unwind(AssertUnwindSafe(|| self.tell(sample, outcome)));
+        self.panicked = told.is_err();
+        told.unwrap_or_else(|_| self.algorithm.limit())
     }
 }
