@@ -58,6 +58,8 @@ struct Trial {
 struct Level {
     limit: f64,
     latency: f64,
+    /// So many callers left that the latency says only how patient they were.
+    lost: bool,
 }
 
 /// A decrease shows only in requests that were admitted after it, when what it left behind has gone.
@@ -208,7 +210,8 @@ impl Search {
         let from = trial.earlier.unwrap_or(trial.last);
         let fell = (from.latency - finding.latency).max(0.0);
         let followed = fell >= FOLLOWS * (from.limit / self.limit).ln();
-        let queued = followed || trial.earlier.is_none();
+        let known = trial.earlier.is_some_and(|earlier| !earlier.lost);
+        let queued = followed || !known;
         if queued {
             let base = self.base.unwrap_or(finding.latency);
             self.base = Some(base.min(finding.latency));
@@ -278,6 +281,7 @@ impl Search {
         Level {
             limit: self.limit,
             latency: finding.latency,
+            lost: finding.lost,
         }
     }
 }
