@@ -107,3 +107,93 @@ fn bounds_that_contradict_each_other_are_refused_by_name() {
         assert_eq!(limit.validate().unwrap_err().field(), field);
     }
 }
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[test]
+fn a_service_that_only_refuses_brings_aimd_to_its_minimum_though_no_time_passes() {
+    let mut limit = Aimd::default();
+    let calls = (1..).find(|_| {
+        let in_flight = limit.limit();
+        limit.update(&Sample::new(ms(1), ms(0), in_flight, Outcome::Overload)) == 1
+    });
+    assert!(calls.unwrap() <= 200, "{calls:?}");
+}
+
+#[test]
+fn when_every_other_call_hangs_until_its_caller_leaves_aimd_falls() {
+    let mut limit = Aimd::default().initial(100);
+    for n in 0..2000 {
+        let in_flight = limit.limit();
+        let at = ms(1000 + 10 * n);
+        let (latency, outcome) = match n % 2 {
+            0 => (ms(5), Outcome::Success),
+            _ => (ms(1000), Outcome::Cancelled),
+        };
+        limit.update(&Sample::new(at, latency, in_flight, outcome));
+    }
+    assert!(limit.limit() < 10, "{}", limit.limit());
+}
+
+#[test]
+fn calls_one_after_another_do_not_move_aimd() {
+    let mut limit = Aimd::default();
+    for n in 0..10_000 {
+        let latency = ms(if n % 7 == 0 { 80 } else { 2 });
+        limit.update(&Sample::new(ms(100 * n), latency, 1, Outcome::Success));
+    }
+    assert_eq!(limit.limit(), 10);
+}
+
+#[test]
+fn the_noise_of_timers_is_no_latency() {
+    let mut limit = Aimd::default();
+    for n in 0..5000 {
+        let in_flight = limit.limit();
+        let latency = Duration::from_micros(if n < 1000 { 1 } else { 900 });
+        limit.update(&Sample::new(ms(n), latency, in_flight, Outcome::Success));
+        assert!(limit.limit() >= 8, "{n}: {}", limit.limit());
+    }
+    assert!(limit.limit() > 100);
+}
+
+#[test]
+fn aimd_told_a_threshold_holds_to_it() {
+    let mut limit = Aimd::default().latency_threshold(ms(50)).max(400);
+    let mut feed = |latency: u64, times: u64| {
+        for n in 0..times {
+            let in_flight = limit.limit();
+            limit.update(&Sample::new(
+                ms(n * 100),
+                ms(latency),
+                in_flight,
+                Outcome::Success,
+            ));
+        }
+        limit.limit()
+    };
+    assert_eq!(
+        feed(49, 5000),
+        400,
+        "ten times slower than ever, and still below it"
+    );
+    assert!(feed(51, 5000) < 10);
+}
+
+#[test]
+fn a_limit_set_by_hand_is_where_the_search_goes_on() {
+    let limits: [Box<dyn Limit>; 5] = [
+        Box::new(Aimd::default()),
+        Box::new(Gradient2::default()),
+        Box::new(Vegas::default()),
+        Box::new(Windowed::new(Vegas::default())),
+        Box::new(Fixed::new(9)),
+    ];
+    for mut limit in limits {
+        limit.set_limit(5);
+        let sample = Sample::new(ms(10), ms(10), 1, Outcome::Success);
+        assert_eq!(limit.update(&sample), 5);
+    }
+}
