@@ -65,6 +65,8 @@ pub mod protocol;
 mod queue;
 mod rejected;
 mod service;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod slots;
 mod strategy;
 mod sync;

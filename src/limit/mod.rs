@@ -8,6 +8,9 @@
 //! | limit | what it is |
 //! |---|---|
 //! | [`Aimd`] | the default of `BackpressureLayer::adaptive`: finds the limit without being told a latency |
+//! | [`Gradient2`] | compares the latency of now with that of the last minutes |
+//! | [`Vegas`] | estimates the queue from the lowest latency it remembers |
+//! | [`Windowed`] | gives another limit one sample for each window of time |
 //! | [`Fixed`] | always the same number, until a [`Handle`](crate::Handle) changes it |
 //!
 //! # Examples
@@ -38,12 +41,21 @@
 
 mod aimd;
 mod fixed;
+mod gradient2;
+mod vegas;
+mod windowed;
 
 use std::time::Duration;
 
-use crate::ConfigError;
+use crate::{ConfigError, config::at_least_one};
 
-pub use self::{aimd::Aimd, fixed::Fixed};
+pub use self::{
+    aimd::Aimd,
+    fixed::Fixed,
+    gradient2::Gradient2,
+    vegas::Vegas,
+    windowed::{Measure, Windowed},
+};
 
 /// The highest limit there can be; anything above is taken for it.
 pub const MAX_LIMIT: usize = (1 << 30) - 1;
@@ -136,4 +148,18 @@ impl Outcome {
             Outcome::Cancelled => "cancelled",
         }
     }
+}
+
+/// What every limit that moves asks of its bounds.
+fn bounds(min: usize, initial: usize, max: usize) -> Result<(), ConfigError> {
+    at_least_one("min", min)?;
+    if max < min || max > MAX_LIMIT {
+        let expected = format!("between min, {min}, and {MAX_LIMIT}");
+        return Err(ConfigError::new("max", max, expected));
+    }
+    if initial < min || initial > max {
+        let expected = format!("between min, {min}, and max, {max}");
+        return Err(ConfigError::new("initial", initial, expected));
+    }
+    Ok(())
 }
