@@ -19,9 +19,11 @@ mod handle;
 #[cfg(all(test, backpressure_loom))]
 mod interleavings;
 mod learner;
+mod line;
 mod permit;
 mod usher;
 mod waiter;
+mod watch;
 
 use std::{
     fmt,
@@ -33,15 +35,15 @@ use std::{
 
 use tokio::sync::Notify;
 
-use self::{clock::Clock, permit::Started, usher::Usher};
+use self::{clock::Clock, line::Line, permit::Started, watch::Watch};
 use crate::{
-    BackpressureMetrics, Reason, Rejected,
-    admission::{Admission, Arrival, Rules},
+    Reason, Rejected,
+    admission::{Arrival, Rules},
     events,
     limit::{Outcome, Sample},
     metrics::Recording,
-    pace::{self, Counts, Pace},
-    queue::{Kind, Ticket},
+    pace,
+    queue::Kind,
     slots::{Slots, Turn, Word},
     sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
 };
@@ -53,12 +55,8 @@ pub(crate) use self::{
     waiter::Waiter,
 };
 
-/// The hint of a refusal is worked out anew once in so many, since a clock costs more than the refusal.
-const REFUSALS_PER_HINT: u64 = 32;
 /// Whether a recorder has been installed meanwhile is looked up once in so many requests.
 const REQUESTS_PER_LOOK: u64 = 64;
-/// Episodes that begin within this time of each other are one.
-const EPISODE: Duration = Duration::from_secs(1);
 
 /// Everything about a gate that does not change once it is shared.
 #[derive(Debug)]
@@ -92,38 +90,12 @@ pub(crate) struct Gate {
     no_timer: AtomicBool,
 }
 
-/// What the queue's lock guards.
-#[derive(Debug)]
-struct Line {
-    admission: Admission<Waker>,
-    /// When the usher looks next; `None` while there is none.
-    usher_due: Option<Duration>,
-}
-
-/// What is looked at now and then, not at every request.
-#[derive(Debug, Default)]
-struct Watch {
-    /// At all times, for who looks.
-    lately: Pace,
-    /// While full: an idle minute says nothing about how fast a queue is worked off.
-    drain: Pace,
-    episodes: u64,
-    last_full: Option<Duration>,
-}
-
 /// What became of an arrival that found no slot.
 #[derive(Debug)]
 pub(crate) enum Found {
     Slot(Slot),
     Wait(Waiter),
     Rejected(Reason),
-}
-
-/// What has to be done about the usher once the queue's lock is free.
-enum Errand {
-    None,
-    Send(Duration),
-    Hurry,
 }
 
 impl Gate {
@@ -135,10 +107,7 @@ impl Gate {
             left: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             hint_nanos: AtomicU64::new(pace::UNKNOWN.as_nanos() as u64),
-            queue: Mutex::new(Line {
-                admission: Admission::new(settings.rules),
-                usher_due: None,
-            }),
+            queue: Mutex::new(Line::new(settings.rules)),
             settings,
             learner,
             recording: Recording::new(),
@@ -158,7 +127,7 @@ impl Gate {
 
     /// To be called after the rules have changed.
     pub(crate) fn apply_rules(&mut self) {
-        lock(&self.queue).admission = Admission::new(self.settings.rules);
+        *lock(&self.queue) = Line::new(self.settings.rules);
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -257,13 +226,6 @@ impl Gate {
         self.drained_by(word);
     }
 
-    /// Whatever led to this word, it may have brought the last permit back.
-    fn drained_by(&self, word: Word) {
-        if word.draining() && word.in_flight() == 0 {
-            self.drained.notify_waiters();
-        }
-    }
-
     /// Tells the limit how a request went.
     fn learn(self: &Arc<Self>, sample: Sample) {
         let Some(learner) = &self.learner else {
@@ -292,84 +254,6 @@ impl Gate {
         }
     }
 
-    /// Counts a refusal and says when to come back.
-    pub(crate) fn reject(&self, reason: Reason, waited: Duration) -> Rejected {
-        let nth = self.rejected.fetch_add(1, Ordering::Relaxed);
-        let first = self.note_full();
-        if !first && nth % REFUSALS_PER_HINT == 0 {
-            self.observe();
-        }
-        self.recording.rejected(self, reason);
-        let hint = Duration::from_nanos(self.hint_nanos.load(Ordering::Relaxed));
-        Rejected {
-            reason,
-            retry_after: pace::jittered(hint, self.seed.wrapping_add(nth)),
-            limit: self.slots.read().limit(),
-            waited,
-        }
-    }
-
-    /// Somebody who waited in `poll_ready` was refused there; that is counted when the refused call is made, or never.
-    pub(crate) fn refused_early(&self) {
-        self.left.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// It is made now, or need not be refused after all.
-    pub(crate) fn not_refused_early(&self) {
-        self.left.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Notes that a request found no slot; whether that is the first of an episode.
-    fn note_full(&self) -> bool {
-        let word = self.slots.read();
-        let first = !word.draining() && self.slots.found_full(word);
-        if first {
-            self.episode(word);
-        }
-        first
-    }
-
-    #[cold]
-    fn episode(&self, word: Word) {
-        let now = self.clock.now();
-        let counts = self.counts();
-        let begins = {
-            let mut watch = lock(&self.watch);
-            let last = watch.last_full.replace(now);
-            let begins = last.is_none_or(|last| now.saturating_sub(last) >= EPISODE);
-            if begins {
-                watch.episodes += 1;
-                watch.drain.restart(now, counts);
-            }
-            begins
-        };
-        self.observe();
-        // Not under the lock: a subscriber may well look at the gate.
-        if begins {
-            events::full(&self.settings.name, word.limit(), word.in_flight());
-        }
-    }
-
-    /// Works out the pace and the hint.
-    fn observe(&self) {
-        let now = self.clock.now();
-        let counts = self.counts();
-        let waiting = self.waiting();
-        let mut watch = lock(&self.watch);
-        watch.lately.observe(now, counts);
-        watch.drain.observe(now, counts);
-        let hint = watch.drain.retry_after(now, counts.completed, waiting);
-        self.hint_nanos
-            .store(hint.as_nanos() as u64, Ordering::Relaxed);
-    }
-
-    fn counts(&self) -> Counts {
-        Counts {
-            completed: self.completed.load(Ordering::Relaxed),
-            rejected: self.rejected.load(Ordering::Relaxed),
-        }
-    }
-
     #[cfg(feature = "metrics")]
     pub(crate) fn slots(&self) -> &Slots {
         &self.slots
@@ -377,136 +261,6 @@ impl Gate {
 
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
-    }
-
-    fn snapshot(&self) -> BackpressureMetrics {
-        let (present, peak_depth) = {
-            let line = lock(&self.queue);
-            (line.admission.present(), line.admission.peak_waiting())
-        };
-        let now = self.clock.now();
-        let counts = self.counts();
-        let word = self.slots.read();
-        let mut produced_count = counts.completed
-            + self.left.load(Ordering::Relaxed)
-            + (present + word.in_flight()) as u64;
-        // In the shadow a request that is refused is let in as well; it came once.
-        if !self.settings.shadow {
-            produced_count += counts.rejected;
-        }
-        let mut watch = lock(&self.watch);
-        let throughput_rate = watch.lately.throughput(now, counts.completed);
-        watch.lately.observe(now, counts);
-        BackpressureMetrics {
-            current_depth: self.waiting(),
-            peak_depth,
-            dropped_count: counts.rejected,
-            produced_count,
-            consumed_count: counts.completed,
-            throughput_rate,
-            backpressure_events: watch.episodes,
-            current_rate_limit: word.limit() as f64,
-        }
-    }
-
-    /// Refuses everybody who has no permit yet.
-    fn drain(self: &Arc<Self>) {
-        self.with_queue(|admission, slots, _, wake| admission.drain(slots, wake));
-        self.drained_by(self.slots.read());
-    }
-
-    /// A waiter's caller has left.
-    fn leave(self: &Arc<Self>, ticket: Ticket) {
-        self.left.fetch_add(1, Ordering::Relaxed);
-        let (spent, word) = self.with_queue(|admission, slots, now, wake| {
-            let spent = admission.leave(slots, ticket, now, wake);
-            (spent, slots.read())
-        });
-        drop(spent);
-        self.drained_by(word);
-    }
-
-    /// The usher looks at the queue; when it has to look again.
-    fn usher_turn(self: &Arc<Self>, now: Duration) -> Option<Duration> {
-        let mut wake = Vec::new();
-        let due = {
-            let mut line = lock(&self.queue);
-            line.admission.turn(&self.slots, now, &mut wake);
-            self.count_waiting(&line);
-            line.usher_due = line.admission.next_due();
-            line.usher_due
-        };
-        self.recording.waiting(self);
-        wake.into_iter().for_each(Waker::wake);
-        self.drained_by(self.slots.read());
-        due
-    }
-
-    /// The usher has gone, with its runtime or because that has no timer.
-    fn usher_lost(self: &Arc<Self>, no_timer: bool) {
-        self.no_timer.fetch_or(no_timer, Ordering::Relaxed);
-        lock(&self.queue).usher_due = None;
-        self.call_all();
-    }
-
-    /// Where nobody can find out who comes when called, everybody is.
-    fn call_all(self: &Arc<Self>) {
-        let now = self.clock.now();
-        let mut wake = Vec::new();
-        lock(&self.queue).admission.call_all(now, &mut wake);
-        wake.into_iter().for_each(Waker::wake);
-    }
-
-    /// Does something about the queue, wakes those it concerns, and sees to it that the queue is looked at in time.
-    ///
-    /// Nothing of anybody else's runs under the lock, but the cloning of wakers.
-    fn with_queue<R>(
-        self: &Arc<Self>,
-        f: impl FnOnce(&mut Admission<Waker>, &Slots, Duration, &mut Vec<Waker>) -> R,
-    ) -> R {
-        let now = self.clock.now();
-        let usher = Usher::at_hand(self);
-        let mut wake = Vec::new();
-        let (result, errand) = {
-            let mut line = lock(&self.queue);
-            let result = f(&mut line.admission, &self.slots, now, &mut wake);
-            self.count_waiting(&line);
-            (result, line.errand(usher.is_some()))
-        };
-        match (errand, usher) {
-            (Errand::Hurry, _) => self.earlier.notify_one(),
-            (Errand::Send(due), Some(usher)) => usher.send(due),
-            // Without an usher nobody would find out that one who was called does not come.
-            (_, None) if self.slots.read().free() > 0 => self.call_all(),
-            _ => {}
-        }
-        wake.into_iter().for_each(Waker::wake);
-        self.recording.waiting(self);
-        result
-    }
-
-    fn count_waiting(&self, line: &Line) {
-        self.waiting
-            .store(line.admission.waiting(), Ordering::Relaxed);
-    }
-}
-
-impl Line {
-    fn errand(&mut self, can_send: bool) -> Errand {
-        let Some(due) = self.admission.next_due() else {
-            return Errand::None;
-        };
-        match self.usher_due {
-            None if !can_send => Errand::None,
-            Some(planned) if planned <= due => Errand::None,
-            planned => {
-                self.usher_due = Some(due);
-                match planned {
-                    Some(_) => Errand::Hurry,
-                    None => Errand::Send(due),
-                }
-            }
-        }
     }
 }
 
