@@ -5,6 +5,7 @@
 //! without. What they call in flight is the number at admission here, and the number at completion in their own crates.
 
 mod congestion;
+pub mod load;
 pub mod plots;
 pub mod scores;
 
