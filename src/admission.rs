@@ -67,6 +67,11 @@ impl<T> Admission<T> {
         self.queue.waiting()
     }
 
+    /// How many are here without a slot, whether they wait or not.
+    pub(crate) fn present(&self) -> usize {
+        self.queue.present()
+    }
+
     pub(crate) fn peak_waiting(&self) -> usize {
         self.queue.peak()
     }
@@ -101,7 +106,7 @@ impl<T> Admission<T> {
             if self.rules.strategy != Strategy::DropOldest {
                 return Arrival::Rejected(Reason::QueueFull);
             }
-            if let Some((oldest, _)) = self.queue.front() {
+            if let Some((oldest, ..)) = self.queue.front() {
                 wake.extend(self.queue.refuse(oldest, Reason::Evicted));
             }
         }
@@ -114,7 +119,8 @@ impl<T> Admission<T> {
         Arrival::Waiting(ticket)
     }
 
-    /// A waiter asks how it stands; if it has to wait on, `token` is what wakes it.
+    /// A waiter asks how it stands; if it has to wait on, `token` is what wakes it. Gives back the token that is not
+    /// needed any more, to be dropped where no lock is held.
     ///
     /// # Panics
     ///
@@ -127,64 +133,83 @@ impl<T> Admission<T> {
         now: Duration,
         token: T,
         wake: &mut Vec<T>,
-    ) -> Answer {
+    ) -> (Answer, Option<T>) {
+        if self.queue.state(ticket).has_slot() {
+            let in_flight = slots.read().in_flight();
+            return self.admitted(ticket, in_flight, now);
+        }
         self.turn(slots, now, wake);
         let may_take = match self.queue.state(ticket) {
-            State::Granted => {
-                let waited = now.saturating_sub(self.queue.leave(ticket).joined);
+            // The turn was this one's.
+            state if state.has_slot() => {
                 let in_flight = slots.read().in_flight();
-                return Answer::Admitted { in_flight, waited };
+                return self.admitted(ticket, in_flight, now);
             }
             // Too late by the clock, but if a slot is free a refusal would help nobody.
-            State::Refused(Reason::MaxWait) => kind == Kind::Parked,
-            State::Refused(_) => false,
-            State::Waiting | State::Called(_) | State::Absent => kind == Kind::Parked,
+            State::Refused(reason) => kind == Kind::Parked && reason == Reason::MaxWait,
+            _ => kind == Kind::Parked,
         };
         if may_take {
             if let Ok(in_flight) = slots.try_take(Turn::Open) {
-                let waited = now.saturating_sub(self.queue.leave(ticket).joined);
+                let answer = self.admitted(ticket, in_flight, now);
                 self.serve(slots, now, wake);
-                return Answer::Admitted { in_flight, waited };
+                return answer;
             }
         }
         if let State::Refused(reason) = self.queue.state(ticket) {
-            let waited = now.saturating_sub(self.queue.leave(ticket).joined);
-            return Answer::Rejected { reason, waited };
+            let left = self.queue.leave(ticket);
+            let waited = now.saturating_sub(left.joined);
+            return (Answer::Rejected { reason, waited }, left.token);
         }
-        self.queue.wait_on(ticket, token);
+        let spent = self.queue.wait_on(ticket, token);
         slots.set_waiting(true);
         self.serve(slots, now, wake);
-        Answer::Waiting
+        (Answer::Waiting, spent)
     }
 
-    /// A waiter goes without having asked for its answer.
+    fn admitted(&mut self, ticket: Ticket, in_flight: usize, now: Duration) -> (Answer, Option<T>) {
+        let left = self.queue.leave(ticket);
+        let waited = now.saturating_sub(left.joined);
+        (Answer::Admitted { in_flight, waited }, left.token)
+    }
+
+    /// A waiter goes without having asked for its answer. Gives back its token, as [`ask`](Self::ask) does.
     pub(crate) fn leave(
         &mut self,
         slots: &Slots,
         ticket: Ticket,
         now: Duration,
         wake: &mut Vec<T>,
-    ) {
-        if self.queue.leave(ticket).state == State::Granted {
+    ) -> Option<T> {
+        let left = self.queue.leave(ticket);
+        if left.state.has_slot() {
             slots.give_back();
         }
         self.turn(slots, now, wake);
+        left.token
     }
 
     /// Time has passed, a permit has come back, or the limit has moved: answers those who can be answered.
     pub(crate) fn turn(&mut self, slots: &Slots, now: Duration, wake: &mut Vec<T>) {
-        self.queue.pass_over(now);
-        self.serve(slots, now, wake);
+        while let Some(state) = self.queue.pass_over(now) {
+            if state.has_slot() {
+                slots.give_back();
+            }
+        }
+        // Before anybody is served: one of these may have been called for a slot that another must now be called for.
         while let Some(ticket) = self.queue.expired(now) {
             wake.extend(self.queue.refuse(ticket, Reason::MaxWait));
         }
-        slots.set_waiting(self.queue.front().is_some());
+        self.serve(slots, now, wake);
     }
 
     /// Nobody is let in any more; those who wait are refused.
     pub(crate) fn drain(&mut self, slots: &Slots, wake: &mut Vec<T>) {
         slots.drain();
         for ticket in self.queue.unanswered() {
+            if self.queue.state(ticket).has_slot() {
+                slots.give_back();
+            }
             wake.extend(self.queue.refuse(ticket, Reason::Draining));
         }
         slots.set_waiting(false);
@@ -199,24 +224,29 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Gives the free slots to those in front: handed over in a call, called in `poll_ready`.
+    /// Gives the free slots to those in front: taken for whoever is certainly there, otherwise called for.
     fn serve(&mut self, slots: &Slots, now: Duration, wake: &mut Vec<T>) {
-        while let Some((front, kind)) = self.queue.front() {
-            match kind {
-                Kind::InCall => {
-                    if slots.try_take(Turn::Open).is_err() {
-                        return;
-                    }
-                    wake.extend(self.queue.grant(front));
+        while let Some((front, kind, certain)) = self.queue.front() {
+            if certain {
+                if slots.try_take(Turn::Open).is_err() {
+                    return;
                 }
-                Kind::Parked => {
-                    if slots.read().free() <= self.queue.called() {
-                        return;
-                    }
-                    wake.extend(self.queue.call(front, now));
+                wake.extend(match kind {
+                    Kind::InCall => self.queue.grant(front),
+                    Kind::Parked => self.queue.reserve(front, now),
+                });
+            } else {
+                if slots.read().free() <= self.queue.called() {
+                    return;
                 }
+                wake.extend(self.queue.call(front, now));
             }
         }
         slots.set_waiting(false);
     }
 }
+
+#[cfg(all(test, not(backpressure_loom)))]
+mod model;
+#[cfg(all(test, not(backpressure_loom)))]
+mod tests;

@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use pin_project::pin_project;
@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use crate::{
     Rejected,
-    gate::{Permit, Waiter},
+    gate::{Permit, Slot, Waiter},
     protocol::Protocol,
 };
 
@@ -18,8 +18,8 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Dropping it leaves the queue or gives the permit back, whichever it had come to. An adaptive limit then learns that
-/// the answer would have taken at least as long as it had been waited for.
+/// Dropping it leaves the queue or gives the slot back, whichever it had come to. An adaptive limit then learns that the
+/// answer would have taken at least as long as it had been waited for.
 #[pin_project]
 pub struct ResponseFuture<S, Req, P>
 where
@@ -49,7 +49,7 @@ where
     /// Admitted, or exempt; the clone is not ready yet.
     Readying {
         call: Option<(S, Req)>,
-        permit: Option<Permit>,
+        slot: Option<Slot>,
     },
     Running {
         #[pin]
@@ -67,16 +67,27 @@ where
     P: Protocol<Req, S::Response, S::Error>,
 {
     /// Admitted, or exempt, and the service is ready.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run(inner: &mut S, request: Req, permit: Option<Permit>, protocol: P) -> Self {
         let state = State::run(inner, request, permit, &protocol);
         Self { state, protocol }
     }
 
-    /// Admitted, or exempt, and the service is still to be readied.
-    pub(crate) fn ready(inner: S, request: Req, permit: Option<Permit>, protocol: P) -> Self {
-        let call = Some((inner, request));
-        let state = State::Readying { call, permit };
+    /// Admitted, or exempt, and the service is still to be readied. Most are ready at once; one that is not will be asked
+    /// again, by the task that is to be woken.
+    pub(crate) fn ready(mut inner: S, request: Req, mut slot: Option<Slot>, protocol: P) -> Self {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let state = match inner.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {
+                let permit = slot.as_mut().and_then(Slot::begin);
+                State::run(&mut inner, request, permit, &protocol)
+            }
+            Poll::Ready(Err(error)) => State::Answered(Some(Err(protocol.error(error)))),
+            Poll::Pending => State::Readying {
+                call: Some((inner, request)),
+                slot,
+            },
+        };
         Self { state, protocol }
     }
 
@@ -97,7 +108,7 @@ where
     S: Service<Req>,
     P: Protocol<Req, S::Response, S::Error>,
 {
-    #[inline]
+    #[inline(always)]
     fn run(inner: &mut S, request: Req, permit: Option<Permit>, protocol: &P) -> Self {
         let asked = Some(protocol.asked(&request));
         State::Running {
@@ -125,27 +136,26 @@ where
                     let admitted = ready!(waiter.poll(cx));
                     let (inner, request) = call.take().expect(POLLED_AGAIN);
                     match admitted {
-                        Ok(permit) => State::Readying {
+                        Ok(slot) => State::Readying {
                             call: Some((inner, request)),
-                            permit: Some(permit),
+                            slot: Some(slot),
                         },
-                        Err(rejected) => {
+                        Err((reason, waited)) => {
+                            let rejected = waiter.reject(reason, waited);
                             State::Answered(Some(this.protocol.refuse(request, rejected)))
                         }
                     }
                 }
-                StateProj::Readying { call, permit } => {
+                StateProj::Readying { call, slot } => {
                     let (inner, _) = call.as_mut().expect(POLLED_AGAIN);
                     let readied = ready!(inner.poll_ready(cx));
                     let (mut inner, request) = call.take().expect(POLLED_AGAIN);
-                    let permit = permit.take();
                     match readied {
-                        Ok(()) => State::run(&mut inner, request, permit, this.protocol),
-                        Err(error) => {
-                            let asked = this.protocol.asked(&request);
-                            let answer = this.protocol.answer(asked, Err(error), permit);
-                            State::Answered(Some(answer))
+                        Ok(()) => {
+                            let permit = slot.as_mut().and_then(Slot::begin);
+                            State::run(&mut inner, request, permit, this.protocol)
                         }
+                        Err(error) => State::Answered(Some(Err(this.protocol.error(error)))),
                     }
                 }
                 StateProj::Running {
@@ -153,9 +163,18 @@ where
                     asked,
                     permit,
                 } => {
-                    let answer = ready!(future.poll(cx));
+                    if let Some(permit) = permit.as_mut() {
+                        permit.running(true);
+                    }
+                    let answer = future.poll(cx);
+                    if let Some(permit) = permit.as_mut() {
+                        permit.running(false);
+                    }
+                    let answer = ready!(answer);
                     let asked = asked.take().expect(POLLED_AGAIN);
-                    return Poll::Ready(this.protocol.answer(asked, answer, permit.take()));
+                    let answer = this.protocol.answer(asked, answer, permit);
+                    *permit = None;
+                    return Poll::Ready(answer);
                 }
                 StateProj::Answered(answer) => {
                     return Poll::Ready(answer.take().expect(POLLED_AGAIN));

@@ -1,7 +1,55 @@
 //! Keeps a service alive when it is asked for more than it can do.
+//!
+//! One [`tower::Layer`](tower_layer::Layer) decides for each request to *run it now*, to *let it wait a little*, or to
+//! *refuse it at once*, and tells the caller when to come back:
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use tower_backpressure::{BackpressureLayer, limit::Aimd};
+//!
+//! let app: Router = Router::new()
+//!     .route("/", get(|| async { "hello" }))
+//!     .layer(BackpressureLayer::adaptive(Aimd::default()));
+//! ```
+//!
+//! Three small questions make every strategy:
+//!
+//! | question | answers |
+//! |---|---|
+//! | how much may run? | a fixed limit, or one that finds itself: [`limit`] |
+//! | what when it is full? | [`block`](BackpressureLayer::block), [`drop_newest`](BackpressureLayer::drop_newest), [`drop_oldest`](BackpressureLayer::drop_oldest) |
+//! | how is a refusal said? | in HTTP's or gRPC's words, or as a typed error: [`protocol`] |
+//!
+//! Everything else is shared by all of them:
+//!
+//! - **The layer owns the gate.** However often a framework applies the layer, there is one limit. A [`Handle`] looks at
+//!   it, moves it, and drains it.
+//! - **The permit rides on the response's body** and comes back exactly once: when the body ends, fails or is dropped,
+//!   when the handler panics, or when the caller leaves before there is an answer. See [`ReleaseAt`].
+//! - **Learning is apart from holding.** The latency is measured at the head of a whole response and at the first frame
+//!   of a stream, while the slot is held to the end. See [`SampleAt`].
+//! - **A refusal is an answer,** not an error: under axum and tonic no `HandleErrorLayer` is needed, and an outer layer
+//!   finds a [`Rejected`] in the response's extensions.
+//!
+//! # Composing
+//!
+//! Put the layer *outside* of what it protects (the handler, its timeouts) and *inside* of retries, so that it sees each
+//! attempt. Under a load balancer, `block` says in `poll_ready` that an instance is full, and the balancer turns to
+//! another.
+//!
+//! # Features
+//!
+//! | feature | default | |
+//! |---|---|---|
+//! | `http` | yes | the layer speaks HTTP and gRPC; without it, after `.plain()`, any `Service + Clone` |
+//! | `metrics` | yes | counters, gauges and histograms through the [`metrics`](https://docs.rs/metrics) facade |
+//! | `tracing` | no | events for limit changes and for the first refusal of an episode |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+// What some features leave out is named all the same.
+#![cfg_attr(not(feature = "http"), allow(rustdoc::broken_intra_doc_links))]
 
 mod admission;
 mod config;
@@ -35,3 +83,8 @@ pub use self::{
     rejected::{Reason, Rejected},
     service::Backpressure,
 };
+
+/// The README's code compiles.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// How long is counted before the pace is taken anew.
 const WINDOW: Duration = Duration::from_secs(1);
 /// The hint as long as there is no pace.
-const UNKNOWN: Duration = Duration::from_secs(1);
+pub(crate) const UNKNOWN: Duration = Duration::from_secs(1);
 /// No client waits longer: openai-node, for one, ignores a longer hint and uses its own.
 const LONGEST: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -32,6 +32,15 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
+    /// Forgets what was and counts anew from here.
+    pub(crate) fn restart(&mut self, now: Duration, counts: Counts) {
+        *self = Self {
+            since: now,
+            counted: counts,
+            ..Self::default()
+        };
+    }
+
     /// Looks at the counts. Need not be called at any particular time.
     pub(crate) fn observe(&mut self, now: Duration, counts: Counts) {
         let elapsed = now.saturating_sub(self.since);
@@ -74,8 +83,10 @@ impl Pace {
 
 /// `hint`, spread evenly over ± 30 % by a number that differs from refusal to refusal.
 pub(crate) fn jittered(hint: Duration, random: u64) -> Duration {
-    let unit = (mixed(random) >> 11) as f64 / (1u64 << 53) as f64;
-    hint.mul_f64(0.7 + 0.6 * unit).clamp(SHORTEST, LONGEST)
+    const WHOLE: u64 = 10_000;
+    let share = WHOLE * 7 / 10 + mixed(random) % (WHOLE * 6 / 10 + 1);
+    let hint = hint.min(LONGEST).as_nanos() as u64;
+    Duration::from_nanos(hint / WHOLE * share).clamp(SHORTEST, LONGEST)
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
@@ -89,6 +100,8 @@ fn mixed(mut z: u64) -> u64 {
 #[cfg(all(test, not(backpressure_loom)))]
 mod tests {
     use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
 
     fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -132,6 +145,17 @@ mod tests {
         assert!(pace.retry_after(seconds(1), 101, 0) < seconds(1));
         pace.observe(seconds(11), counts(100, 0));
         assert_eq!(pace.retry_after(seconds(11), 100, 0), seconds(10));
+    }
+
+    #[test]
+    fn an_idle_hour_before_a_burst_does_not_slow_the_pace() {
+        let mut pace = Pace::default();
+        pace.observe(seconds(3600), counts(60, 0));
+        assert_eq!(pace.retry_after(seconds(3600), 61, 0), seconds(60));
+        pace.restart(seconds(3600), counts(60, 0));
+        assert_eq!(pace.retry_after(seconds(3600), 60, 0), seconds(1));
+        pace.observe(seconds(3601), counts(1060, 0));
+        assert_eq!(pace.retry_after(seconds(3601), 1061, 0), MILLI);
     }
 
     #[test]

@@ -1,16 +1,25 @@
 //! The waiting line: who waits, in which order, who was called and did not come.
 //!
-//! Two kinds of waiter stand in it. One waits *inside a call*: its future is being driven, so a free slot is handed to
+//! Two kinds of waiter stand in it. One waits *inside a call*: its future is being driven, so a free slot is granted to
 //! it, in order. The other is *parked in `poll_ready`*, and there is no telling whether anybody will ever poll it
-//! again: a load shedder or a balancer asks an instance, hears "pending" and turns to another. A slot handed to such an
-//! instance would be lost, so it is *called* instead: woken, while the slot stays free for whoever comes first. If it
-//! has not come within [`GRACE`] it is counted as absent, and the next one is called.
+//! again: a load shedder or a balancer asks an instance, hears "pending" and turns to another. A slot granted to such an
+//! instance would be lost, so it is *called* instead: woken, while the slot stays free for whoever comes first.
+//!
+//! Left at that, a caller that finishes and at once asks again would be quicker than any waiter that has to be woken
+//! first, every time. So a waiter that came in time when it was called, and found the slot taken, has proven to be there,
+//! and the next slot is *reserved* for it. Neither a call nor a reservation lasts longer than a [`GRACE`]: whoever has not
+//! come by then is counted as absent and has nothing proven, and the next one's turn has come. Where everybody is late
+//! nothing is reserved, and the slot goes to the first that comes.
 //!
 //! ```text
 //!            in a call:   waiting ──► granted ──► gone
 //! parked in poll_ready:   waiting ──► called ───► gone
-//!                            ▲          │  ▼
-//!                            └──────────┴ absent          (polled, and the slot was taken)
+//!                         ▲  │  ▲       │  │
+//!                         │  │  └───────┘  ▼      polled, and the slot was taken: proven
+//!                         └──┼─────────── absent
+//!                            ▼              ▲
+//!                         reserved ─────────┘     only if proven
+//!                            └──► gone
 //!                 both:   waiting, called, absent ──► refused ──► gone
 //! ```
 //!
@@ -44,13 +53,28 @@ pub(crate) enum State {
     Absent,
     /// A slot was taken on its behalf.
     Granted,
+    /// A slot was taken on its behalf at this time, and is kept for a [`GRACE`].
+    Reserved(Duration),
     Refused(Reason),
+}
+
+impl State {
+    /// Whether a slot goes with it.
+    pub(crate) fn has_slot(self) -> bool {
+        matches!(self, State::Granted | State::Reserved(_))
+    }
+
+    fn is_answered(self) -> bool {
+        self.has_slot() || matches!(self, State::Refused(_))
+    }
 }
 
 #[derive(Debug)]
 struct Entry<T> {
     kind: Kind,
     state: State,
+    /// It came in time when it was called.
+    proven: bool,
     joined: Duration,
     deadline: Option<Duration>,
     /// What wakes it; taken when it is woken.
@@ -58,10 +82,12 @@ struct Entry<T> {
 }
 
 /// What is left of a waiter that has gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Left {
+#[derive(Debug)]
+pub(crate) struct Left<T> {
     pub(crate) state: State,
     pub(crate) joined: Duration,
+    /// What would have woken it. Not to be dropped under a lock: it may own whatever it wakes.
+    pub(crate) token: Option<T>,
 }
 
 #[derive(Debug)]
@@ -69,9 +95,10 @@ pub(crate) struct Queue<T> {
     entries: BTreeMap<Ticket, Entry<T>>,
     /// Those in `Waiting`.
     uncalled: BTreeSet<Ticket>,
-    /// Those in `Called`, in the order of the calls; stale pairs are passed over.
+    /// Those in `Called` or `Reserved`, in the order of the calls; stale pairs are passed over.
     calls: VecDeque<(Duration, Ticket)>,
     called: usize,
+    with_slot: usize,
     deadlines: BTreeSet<(Duration, Ticket)>,
     next: Ticket,
     peak: usize,
@@ -84,6 +111,7 @@ impl<T> Queue<T> {
             uncalled: BTreeSet::new(),
             calls: VecDeque::new(),
             called: 0,
+            with_slot: 0,
             deadlines: BTreeSet::new(),
             next: 0,
             peak: 0,
@@ -93,6 +121,11 @@ impl<T> Queue<T> {
     /// How many wait. Those that were called and did not come are not counted, lest they fill the queue.
     pub(crate) fn waiting(&self) -> usize {
         self.uncalled.len() + self.called
+    }
+
+    /// How many are here and have no slot yet, whether they wait, are absent or have a refusal to collect.
+    pub(crate) fn present(&self) -> usize {
+        self.entries.len() - self.with_slot
     }
 
     /// The most that ever waited at once.
@@ -105,10 +138,15 @@ impl<T> Queue<T> {
         self.called
     }
 
-    /// The longest waiter that has not been called.
-    pub(crate) fn front(&self) -> Option<(Ticket, Kind)> {
+    /// The longest waiter that has not been called, and whether a slot may be taken on its behalf.
+    pub(crate) fn front(&self) -> Option<(Ticket, Kind, bool)> {
         let ticket = *self.uncalled.first()?;
-        Some((ticket, self.entries[&ticket].kind))
+        let entry = &self.entries[&ticket];
+        Some((
+            ticket,
+            entry.kind,
+            entry.proven || entry.kind == Kind::InCall,
+        ))
     }
 
     pub(crate) fn join(
@@ -125,6 +163,7 @@ impl<T> Queue<T> {
             Entry {
                 kind,
                 state: State::Waiting,
+                proven: false,
                 joined: now,
                 deadline,
                 token: Some(token),
@@ -145,12 +184,16 @@ impl<T> Queue<T> {
         self.entries[&ticket].state
     }
 
-    /// The waiter came and has to wait on, in its old place.
-    pub(crate) fn wait_on(&mut self, ticket: Ticket, token: T) {
-        self.enter(ticket, State::Waiting);
+    /// The waiter came and has to wait on, in its old place. Gives what would have woken it so far.
+    pub(crate) fn wait_on(&mut self, ticket: Ticket, token: T) -> Option<T> {
+        // Who came too late to be counted on is no better proven than before.
+        let came = matches!(self.state(ticket), State::Called(_));
+        let spent = self.enter(ticket, State::Waiting);
         if let Some(entry) = self.entries.get_mut(&ticket) {
+            entry.proven |= came;
             entry.token = Some(token);
         }
+        spent
     }
 
     /// Calls a waiter. The token wakes it.
@@ -163,19 +206,29 @@ impl<T> Queue<T> {
         self.enter(ticket, State::Granted)
     }
 
+    /// Tells a proven waiter that a slot was taken on its behalf, for a while. The token wakes it.
+    pub(crate) fn reserve(&mut self, ticket: Ticket, now: Duration) -> Option<T> {
+        self.enter(ticket, State::Reserved(now))
+    }
+
     /// Tells a waiter that it is refused. The token wakes it.
     pub(crate) fn refuse(&mut self, ticket: Ticket, reason: Reason) -> Option<T> {
         self.enter(ticket, State::Refused(reason))
     }
 
-    /// Counts those as absent that were called a [`GRACE`] ago and have not come.
-    pub(crate) fn pass_over(&mut self, now: Duration) {
-        while let Some((called, ticket)) = self.first_call() {
-            if called + GRACE > now {
-                break;
-            }
-            self.enter(ticket, State::Absent);
+    /// Counts one as absent that was called a [`GRACE`] ago and has not come. Gives the state that it was in; if a slot
+    /// went with that, it is now the caller's.
+    pub(crate) fn pass_over(&mut self, now: Duration) -> Option<State> {
+        let (called, ticket) = self.first_call()?;
+        if called + GRACE > now {
+            return None;
         }
+        let state = self.state(ticket);
+        self.enter(ticket, State::Absent);
+        if let Some(entry) = self.entries.get_mut(&ticket) {
+            entry.proven = false;
+        }
+        Some(state)
     }
 
     /// A waiter whose deadline has come.
@@ -184,21 +237,19 @@ impl<T> Queue<T> {
         (deadline <= now).then_some(ticket)
     }
 
-    /// Everybody that has neither a slot nor a refusal.
+    /// Everybody that has neither a refusal nor a slot that is certainly theirs.
     pub(crate) fn unanswered(&self) -> Vec<Ticket> {
         self.entries
             .iter()
-            .filter(|(_, entry)| !matches!(entry.state, State::Granted | State::Refused(_)))
+            .filter(|(_, entry)| entry.state != State::Granted)
+            .filter(|(_, entry)| !matches!(entry.state, State::Refused(_)))
             .map(|(ticket, _)| *ticket)
             .collect()
     }
 
     /// When the queue wants to be looked at again, whatever else happens.
     pub(crate) fn next_due(&mut self) -> Option<Duration> {
-        let call = match self.first_call() {
-            Some((called, _)) if !self.uncalled.is_empty() => Some(called + GRACE),
-            _ => None,
-        };
+        let call = self.first_call().map(|(called, _)| called + GRACE);
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
         call.into_iter().chain(deadline).min()
     }
@@ -208,7 +259,7 @@ impl<T> Queue<T> {
     /// # Panics
     ///
     /// If it has gone already.
-    pub(crate) fn leave(&mut self, ticket: Ticket) -> Left {
+    pub(crate) fn leave(&mut self, ticket: Ticket) -> Left<T> {
         self.forget(ticket);
         let entry = self.entries.remove(&ticket).expect("a waiter leaves once");
         if self.entries.is_empty() {
@@ -217,13 +268,14 @@ impl<T> Queue<T> {
         Left {
             state: entry.state,
             joined: entry.joined,
+            token: entry.token,
         }
     }
 
     fn first_call(&mut self) -> Option<(Duration, Ticket)> {
         while let Some(&(called, ticket)) = self.calls.front() {
             let current = self.entries.get(&ticket).map(|entry| entry.state);
-            if current == Some(State::Called(called)) {
+            if current == Some(State::Called(called)) || current == Some(State::Reserved(called)) {
                 return Some((called, ticket));
             }
             self.calls.pop_front();
@@ -244,10 +296,15 @@ impl<T> Queue<T> {
                 self.called += 1;
                 self.calls.push_back((at, ticket));
             }
-            State::Absent | State::Granted | State::Refused(_) => {}
+            State::Reserved(at) => {
+                self.with_slot += 1;
+                self.calls.push_back((at, ticket));
+            }
+            State::Granted => self.with_slot += 1,
+            State::Absent | State::Refused(_) => {}
         }
         if let Some(deadline) = entry.deadline {
-            if !matches!(state, State::Granted | State::Refused(_)) {
+            if !state.is_answered() {
                 self.deadlines.insert((deadline, ticket));
             }
         }
@@ -264,7 +321,8 @@ impl<T> Queue<T> {
                 self.uncalled.remove(&ticket);
             }
             State::Called(_) => self.called -= 1,
-            State::Absent | State::Granted | State::Refused(_) => {}
+            State::Granted | State::Reserved(_) => self.with_slot -= 1,
+            State::Absent | State::Refused(_) => {}
         }
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, ticket));

@@ -22,6 +22,16 @@ pub struct Rejected {
 }
 
 impl Rejected {
+    /// A refusal as the gate would make it. For tests of your own `respond` closures and outer layers.
+    pub fn new(reason: Reason, retry_after: Duration, limit: usize, waited: Duration) -> Self {
+        Self {
+            reason,
+            retry_after,
+            limit,
+            waited,
+        }
+    }
+
     /// Why it was refused.
     pub fn reason(&self) -> Reason {
         self.reason
@@ -95,6 +105,7 @@ impl Reason {
         }
     }
 
+    #[cfg(feature = "metrics")]
     pub(crate) const ALL: [Reason; 5] = [
         Reason::Limit,
         Reason::QueueFull,

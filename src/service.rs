@@ -1,14 +1,15 @@
 use std::{
-    fmt, mem,
+    fmt,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use tower_service::Service;
 
 use crate::{
-    Handle, Rejected, ResponseFuture,
-    gate::{Found, Gate, Permit, Waiter},
+    Handle, Reason, ResponseFuture,
+    gate::{Found, Gate, Slot, Waiter},
     protocol::{self, Protocol, Sees},
     queue::Kind,
     slots::Turn,
@@ -17,7 +18,7 @@ use crate::{
 
 /// A service behind a gate; made by [`BackpressureLayer`](crate::BackpressureLayer).
 ///
-/// Clones share the gate and hold no permit of the original's.
+/// Clones share the gate and hold no slot of the original's.
 pub struct Backpressure<S, P = protocol::Default> {
     inner: S,
     gate: Arc<Gate>,
@@ -43,9 +44,16 @@ enum Parked {
     Idle,
     Waiting(Waiter),
     /// It may make one call.
-    Permit(Permit),
+    Slot(Slot),
     /// It may make one call, and that will be refused.
-    Rejected(Rejected),
+    Refused(Refused),
+}
+
+/// Why the next call is refused. Not counted before it is made.
+#[derive(Debug)]
+struct Refused {
+    reason: Reason,
+    waited: Duration,
 }
 
 impl<S, P: Sees> Backpressure<S, P> {
@@ -77,28 +85,53 @@ impl<S, P> Backpressure<S, P> {
         &self.inner
     }
 
-    /// Waits for a permit or a refusal. The former is kept for the next call, and so is the latter: an error from
+    /// Waits for a slot or a refusal. The former is kept for the next call, and so is the latter: an error from
     /// `poll_ready` would be the end of a `Buffer` in front.
     fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Parked::Idle = self.parked {
-            self.parked = match self.gate.try_admit(Turn::Open) {
-                Some(permit) => Parked::Permit(permit),
-                None => match self.gate.arrive(Kind::Parked, cx.waker()) {
-                    Found::Permit(permit) => Parked::Permit(permit),
-                    Found::Rejected(rejected) => Parked::Rejected(rejected),
+        let refused = match &mut self.parked {
+            Parked::Refused(_) => return Poll::Ready(()),
+            Parked::Slot(slot) if slot.is_held() => return Poll::Ready(()),
+            Parked::Waiting(waiter) => match ready!(waiter.poll(cx)) {
+                Ok(slot) => {
+                    self.parked = Parked::Slot(slot);
+                    return Poll::Ready(());
+                }
+                Err((reason, waited)) => Refused { reason, waited },
+            },
+            // A slot that is not held is what a call left behind that panicked.
+            Parked::Idle | Parked::Slot(_) => {
+                let found = match self.gate.try_take(Turn::Open) {
+                    Some(slot) => Found::Slot(slot),
+                    None => self.gate.arrive(Kind::Parked, cx.waker()),
+                };
+                match found {
+                    Found::Slot(slot) => {
+                        self.parked = Parked::Slot(slot);
+                        return Poll::Ready(());
+                    }
                     Found::Wait(waiter) => {
                         self.parked = Parked::Waiting(waiter);
                         return Poll::Pending;
                     }
-                },
-            };
-        } else if let Parked::Waiting(waiter) = &mut self.parked {
-            self.parked = match ready!(waiter.poll(cx)) {
-                Ok(permit) => Parked::Permit(permit),
-                Err(rejected) => Parked::Rejected(rejected),
-            };
-        }
+                    Found::Rejected(reason) => Refused {
+                        reason,
+                        waited: Duration::ZERO,
+                    },
+                }
+            }
+        };
+        self.gate.refused_early();
+        self.parked = Parked::Refused(refused);
         Poll::Ready(())
+    }
+
+    /// An instance that is to be refused and is asked again may find that a slot is free by now. A refusal would help
+    /// nobody then; but having said that it is ready, it must not become pending.
+    fn reconsider(&mut self) -> Option<Slot> {
+        match self.parked {
+            Parked::Refused(_) => self.gate.try_take(Turn::Open),
+            _ => None,
+        }
     }
 }
 
@@ -111,13 +144,20 @@ where
     type Error = P::Error;
     type Future = ResponseFuture<S, Req, P>;
 
-    /// Under `block`, pending until a permit is at hand or refused; otherwise as ready as the inner service or, where
+    /// Under `block`, pending until a slot is at hand or refused; otherwise as ready as the inner service or, where
     /// requests wait in their calls, always.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
         match self.waits {
             Waits::Ready => {
+                if let Some(slot) = self.reconsider() {
+                    if let Poll::Ready(Ok(())) = self.inner.poll_ready(cx) {
+                        self.gate.not_refused_early();
+                        self.parked = Parked::Slot(slot);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
                 ready!(self.poll_parked(cx));
-                if let Parked::Rejected(_) = self.parked {
+                if let Parked::Refused(_) = self.parked {
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -140,40 +180,51 @@ where
         let protocol = self.protocol.clone();
         let (request, exempt) = protocol.exempt(request);
         match self.waits {
-            Waits::Ready => match mem::replace(&mut self.parked, Parked::Idle) {
-                Parked::Permit(mut permit) => {
-                    permit.restart();
-                    ResponseFuture::run(&mut self.inner, request, Some(permit), protocol)
-                }
-                Parked::Rejected(rejected) => ResponseFuture::refused(request, rejected, protocol),
-                Parked::Idle | Parked::Waiting(_) => {
-                    panic!("`call` without a `poll_ready` that was ready")
-                }
-            },
-            Waits::Call if exempt => {
-                ResponseFuture::ready(self.inner.clone(), request, None, protocol)
-            }
-            Waits::Call => {
-                let permit = match self.gate.try_admit(Turn::AfterTheQueue) {
-                    Some(permit) => permit,
-                    None => match self.gate.arrive(Kind::InCall, Waker::noop()) {
-                        Found::Permit(permit) => permit,
-                        Found::Wait(waiter) => {
-                            let inner = self.inner.clone();
-                            return ResponseFuture::wait(waiter, inner, request, protocol);
-                        }
-                        Found::Rejected(rejected) => {
-                            return ResponseFuture::refused(request, rejected, protocol);
-                        }
-                    },
+            Waits::Ready => {
+                let permit = match &mut self.parked {
+                    Parked::Slot(slot) => slot.begin(),
+                    Parked::Refused(refused) => {
+                        self.gate.not_refused_early();
+                        let rejected = self.gate.reject(refused.reason, refused.waited);
+                        self.parked = Parked::Idle;
+                        return ResponseFuture::refused(request, rejected, protocol);
+                    }
+                    Parked::Idle | Parked::Waiting(_) => {
+                        panic!("`call` without a `poll_ready` that was ready")
+                    }
                 };
-                ResponseFuture::ready(self.inner.clone(), request, Some(permit), protocol)
+                self.parked = Parked::Idle;
+                ResponseFuture::run(&mut self.inner, request, permit, protocol)
             }
-            Waits::Nowhere if exempt => {
+            _ if exempt => {
+                // Where requests wait in their calls nobody has readied the inner service yet.
+                if let Waits::Call = self.waits {
+                    return ResponseFuture::ready(self.inner.clone(), request, None, protocol);
+                }
                 ResponseFuture::run(&mut self.inner, request, None, protocol)
             }
-            Waits::Nowhere => match self.gate.admit_or_reject() {
-                Ok(permit) => ResponseFuture::run(&mut self.inner, request, Some(permit), protocol),
+            Waits::Call => {
+                let found = match self.gate.try_take(Turn::AfterTheQueue) {
+                    Some(slot) => Found::Slot(slot),
+                    None => self.gate.arrive(Kind::InCall, Waker::noop()),
+                };
+                match found {
+                    Found::Slot(slot) => {
+                        ResponseFuture::ready(self.inner.clone(), request, Some(slot), protocol)
+                    }
+                    Found::Wait(waiter) => {
+                        ResponseFuture::wait(waiter, self.inner.clone(), request, protocol)
+                    }
+                    Found::Rejected(reason) => {
+                        let rejected = self.gate.reject(reason, Duration::ZERO);
+                        ResponseFuture::refused(request, rejected, protocol)
+                    }
+                }
+            }
+            Waits::Nowhere => match self.gate.take_or_reject() {
+                Ok(mut slot) => {
+                    ResponseFuture::run(&mut self.inner, request, slot.begin(), protocol)
+                }
                 Err(rejected) => ResponseFuture::refused(request, rejected, protocol),
             },
         }

@@ -95,6 +95,11 @@ impl Slots {
         Word(self.0.load(Ordering::Acquire))
     }
 
+    /// Like [`read`](Self::read), but certainly the latest: for who is about to sleep until the word changes.
+    pub(crate) fn read_latest(&self) -> Word {
+        Word(self.0.fetch_or(0, Ordering::AcqRel))
+    }
+
     /// Takes a free slot, or says what stood in the way. Gives the number in flight, this one included.
     #[inline]
     pub(crate) fn try_take(&self, turn: Turn) -> Result<usize, Word> {

@@ -84,6 +84,8 @@ impl Handle {
 
     /// Refuses everybody who has no permit yet, those who wait included, and resolves when the last permit is back.
     ///
+    /// An instance under `block` that turned ready keeps its slot until it is called or dropped; the drain waits for it.
+    ///
     /// Draining begins with the call, whether or not the future is ever polled, and does not end. Exempt requests are
     /// let through as before, so that a health probe can say that the service is going.
     ///
@@ -112,7 +114,7 @@ impl Handle {
             loop {
                 let mut drained = pin!(gate.drained.notified());
                 drained.as_mut().enable();
-                if gate.slots.read().in_flight() == 0 {
+                if gate.slots.read_latest().in_flight() == 0 {
                     return;
                 }
                 drained.await;

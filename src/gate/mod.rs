@@ -5,21 +5,25 @@
 //! that of the queue, taken when somebody joins, asks or leaves it, or when a permit comes back while somebody waits.
 //!
 //! ```text
-//!            try_admit ───────────────► Permit ──► drop: slot back, sample to the limit
-//!               │ full                    ▲
+//!            try_take ────────────────► Slot ──► Permit ──► drop: slot back, sample to the limit
+//!               │ full                    ▲ begin
 //!               ▼                         │
 //!            arrive ───► Waiter ──────────┤
 //!               │           │             │
 //!               ▼           ▼             │
-//!            Rejected    Rejected      served as permits come back
+//!            refused     refused       served as permits come back
 //! ```
 
 mod clock;
 mod handle;
+#[cfg(all(test, backpressure_loom))]
+mod interleavings;
 mod learner;
+mod line;
 mod permit;
 mod usher;
 mod waiter;
+mod watch;
 
 use std::{
     fmt,
@@ -31,26 +35,28 @@ use std::{
 
 use tokio::sync::Notify;
 
-use self::{clock::Clock, usher::Usher};
+use self::{clock::Clock, line::Line, permit::Started, watch::Watch};
 use crate::{
-    BackpressureMetrics, Reason, Rejected,
-    admission::{Admission, Arrival, Rules},
+    Reason, Rejected,
+    admission::{Arrival, Rules},
     events,
     limit::{Outcome, Sample},
     metrics::Recording,
-    pace::{Counts, Pace, jittered},
+    pace,
     queue::Kind,
     slots::{Slots, Turn, Word},
-    sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock},
+    sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
 };
 
 pub use self::handle::Handle;
-pub(crate) use self::{learner::Learner, permit::Permit, waiter::Waiter};
+pub(crate) use self::{
+    learner::Learner,
+    permit::{Permit, Slot},
+    waiter::Waiter,
+};
 
-/// The hint of a refusal is worked out anew once in so many, since a clock costs more than the refusal.
-const REFUSALS_PER_HINT: u64 = 32;
-/// Episodes that begin within this time of each other are one.
-const EPISODE: Duration = Duration::from_secs(1);
+/// Whether a recorder has been installed meanwhile is looked up once in so many requests.
+const REQUESTS_PER_LOOK: u64 = 64;
 
 /// Everything about a gate that does not change once it is shared.
 #[derive(Debug)]
@@ -60,10 +66,15 @@ pub(crate) struct Settings {
     pub(crate) rules: Rules,
 }
 
+/// Laid out so that what every request writes lies on the cache line of the `Arc`'s own count, which every request writes
+/// as well, and what requests only read lies on others.
+#[repr(C)]
 pub(crate) struct Gate {
     slots: Slots,
     completed: AtomicU64,
     rejected: AtomicU64,
+    /// Those that came and were neither let in nor refused: they left while they waited, or were ready and never called.
+    left: AtomicU64,
     waiting: AtomicUsize,
     hint_nanos: AtomicU64,
     settings: Settings,
@@ -75,37 +86,16 @@ pub(crate) struct Gate {
     seed: u64,
     drained: Notify,
     earlier: Arc<Notify>,
-}
-
-/// What the queue's lock guards.
-#[derive(Debug)]
-struct Line {
-    admission: Admission<Waker>,
-    /// When the usher looks next; `None` while there is none.
-    usher_due: Option<Duration>,
-}
-
-/// What is looked at now and then, not at every request.
-#[derive(Debug, Default)]
-struct Watch {
-    pace: Pace,
-    episodes: u64,
-    last_full: Option<Duration>,
+    /// The runtime has no timer, as an usher found out by panicking. There is no use in sending another.
+    no_timer: AtomicBool,
 }
 
 /// What became of an arrival that found no slot.
 #[derive(Debug)]
 pub(crate) enum Found {
-    Permit(Permit),
+    Slot(Slot),
     Wait(Waiter),
-    Rejected(Rejected),
-}
-
-/// What has to be done about the usher once the queue's lock is free.
-enum Errand {
-    None,
-    Send(Duration),
-    Hurry,
+    Rejected(Reason),
 }
 
 impl Gate {
@@ -114,20 +104,19 @@ impl Gate {
             slots: Slots::new(limit),
             completed: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+            left: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
-            hint_nanos: AtomicU64::new(0),
-            queue: Mutex::new(Line {
-                admission: Admission::new(settings.rules),
-                usher_due: None,
-            }),
+            hint_nanos: AtomicU64::new(pace::UNKNOWN.as_nanos() as u64),
+            queue: Mutex::new(Line::new(settings.rules)),
             settings,
             learner,
-            recording: Recording::default(),
+            recording: Recording::new(),
             watch: Mutex::new(Watch::default()),
             clock: Clock::new(),
             seed: RandomState::new().build_hasher().finish(),
             drained: Notify::new(),
             earlier: Arc::new(Notify::new()),
+            no_timer: AtomicBool::new(false),
         }
     }
 
@@ -138,7 +127,7 @@ impl Gate {
 
     /// To be called after the rules have changed.
     pub(crate) fn apply_rules(&mut self) {
-        lock(&self.queue).admission = Admission::new(self.settings.rules);
+        *lock(&self.queue) = Line::new(self.settings.rules);
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -150,32 +139,34 @@ impl Gate {
         self.settings.rules.max_waiting > 0 && !self.settings.shadow
     }
 
-    /// Lets a request in if there is a slot for it now. Never waits, never locks.
-    #[inline]
-    pub(crate) fn try_admit(self: &Arc<Self>, turn: Turn) -> Option<Permit> {
+    /// Takes a slot if there is one. Never waits, never locks.
+    #[inline(always)]
+    pub(crate) fn try_take(self: &Arc<Self>, turn: Turn) -> Option<Slot> {
         let in_flight = self.slots.try_take(turn).ok()?;
-        Some(self.admitted(in_flight))
+        Some(Slot::new(Arc::clone(self), in_flight))
     }
 
-    /// Lets a request in, or turns it away.
-    #[inline]
-    pub(crate) fn admit_or_reject(self: &Arc<Self>) -> Result<Permit, Rejected> {
+    /// Takes a slot, or turns the request away. Never waits, never locks where there is a slot.
+    #[inline(always)]
+    pub(crate) fn take_or_reject(self: &Arc<Self>) -> Result<Slot, Rejected> {
         match self.slots.try_take(Turn::AfterTheQueue) {
-            Ok(in_flight) => Ok(self.admitted(in_flight)),
-            Err(word) => {
-                let reason = if word.draining() {
-                    Reason::Draining
-                } else {
-                    Reason::Limit
-                };
-                let rejected = self.reject(reason, Duration::ZERO);
-                if self.settings.shadow {
-                    Ok(self.admitted(self.slots.take_anyway()))
-                } else {
-                    Err(rejected)
-                }
-            }
+            Ok(in_flight) => Ok(Slot::new(Arc::clone(self), in_flight)),
+            Err(word) => self.full(word),
         }
+    }
+
+    fn full(self: &Arc<Self>, word: Word) -> Result<Slot, Rejected> {
+        let reason = if word.draining() {
+            Reason::Draining
+        } else {
+            Reason::Limit
+        };
+        let rejected = self.reject(reason, Duration::ZERO);
+        if self.settings.shadow {
+            let in_flight = self.slots.take_anyway();
+            return Ok(Slot::new(Arc::clone(self), in_flight));
+        }
+        Err(rejected)
     }
 
     /// A request that found no slot waits for one, if it may.
@@ -186,29 +177,41 @@ impl Gate {
             admission.arrive(slots, kind, now, waker, wake)
         });
         match arrival {
-            Arrival::Admitted(in_flight) => Found::Permit(self.admitted(in_flight)),
+            Arrival::Admitted(in_flight) => Found::Slot(Slot::new(Arc::clone(self), in_flight)),
             Arrival::Waiting(ticket) => Found::Wait(Waiter::new(Arc::clone(self), kind, ticket)),
-            Arrival::Rejected(reason) => Found::Rejected(self.reject(reason, Duration::ZERO)),
+            Arrival::Rejected(reason) => Found::Rejected(reason),
         }
     }
 
-    /// A slot was taken: whoever took it gets its permit.
-    #[inline]
-    fn admitted(self: &Arc<Self>, in_flight: usize) -> Permit {
-        self.recording.admitted(&self.settings.name, &self.slots);
-        let times =
-            self.learner.as_ref().is_some_and(Learner::learns) || self.recording.wants_time();
-        let started = times.then(|| self.clock.now());
-        Permit::new(Arc::clone(self), in_flight, started)
+    /// A slot is put to use. Gives the time, if anybody needs it.
+    #[inline(always)]
+    fn begin(&self) -> Started {
+        self.recording.admitted(self);
+        if self.recording.wants_time() || self.learner.as_ref().is_some_and(Learner::learns) {
+            Started::at(self.clock.now())
+        } else {
+            Started::UNKNOWN
+        }
+    }
+
+    /// A slot comes back that was never put to use.
+    #[cold]
+    fn unused(self: &Arc<Self>) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+        let word = self.slots.give_back();
+        self.recording.in_flight(self);
+        self.look_after(word);
     }
 
     /// A slot comes back.
     #[inline]
     fn release(self: &Arc<Self>, outcome: Outcome) {
-        self.completed.fetch_add(1, Ordering::Relaxed);
+        let nth = self.completed.fetch_add(1, Ordering::Relaxed);
+        if nth % REQUESTS_PER_LOOK == 0 {
+            self.recording.look_again(self);
+        }
         let word = self.slots.give_back();
-        self.recording
-            .completed(&self.settings.name, &self.slots, outcome);
+        self.recording.completed(self, outcome);
         if word.waiting() || word.draining() {
             self.look_after(word);
         }
@@ -220,9 +223,7 @@ impl Gate {
         if word.waiting() {
             self.with_queue(|admission, slots, now, wake| admission.turn(slots, now, wake));
         }
-        if word.draining() && word.in_flight() == 0 {
-            self.drained.notify_waiters();
-        }
+        self.drained_by(word);
     }
 
     /// Tells the limit how a request went.
@@ -240,196 +241,26 @@ impl Gate {
             Some(learner) => learner.set_limit(limit, &self.slots),
             None => self.slots.set_limit(limit).limit(),
         };
-        self.limit_moved(before, limit);
+        if before != limit {
+            self.limit_moved(before, limit);
+        }
     }
 
     fn limit_moved(self: &Arc<Self>, before: usize, after: usize) {
-        self.recording.limit(&self.settings.name, &self.slots);
+        self.recording.limit(self);
         events::limit_moved(&self.settings.name, before, after);
         if after > before && self.slots.read().waiting() {
             self.with_queue(|admission, slots, now, wake| admission.turn(slots, now, wake));
         }
     }
 
-    /// Counts a refusal and says when to come back.
-    fn reject(&self, reason: Reason, waited: Duration) -> Rejected {
-        let nth = self.rejected.fetch_add(1, Ordering::Relaxed);
-        let first = reason != Reason::Draining && self.note_full();
-        if !first && nth % REFUSALS_PER_HINT == 0 {
-            self.observe();
-        }
-        self.recording
-            .rejected(&self.settings.name, &self.slots, reason);
-        let hint = Duration::from_nanos(self.hint_nanos.load(Ordering::Relaxed));
-        Rejected {
-            reason,
-            retry_after: jittered(hint, self.seed.wrapping_add(nth)),
-            limit: self.slots.read().limit(),
-            waited,
-        }
+    #[cfg(feature = "metrics")]
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
     }
 
-    /// Notes that a request found no slot; whether that is the first of an episode.
-    fn note_full(&self) -> bool {
-        let word = self.slots.read();
-        let first = self.slots.found_full(word);
-        if first {
-            self.episode(word);
-        }
-        first
-    }
-
-    #[cold]
-    fn episode(&self, word: Word) {
-        let now = self.observe();
-        let mut watch = lock(&self.watch);
-        let last = watch.last_full.replace(now);
-        if last.is_none_or(|last| now.saturating_sub(last) >= EPISODE) {
-            watch.episodes += 1;
-            events::full(&self.settings.name, word.limit(), word.in_flight());
-        }
-    }
-
-    /// Works out the pace and the hint.
-    fn observe(&self) -> Duration {
-        let now = self.clock.now();
-        let counts = self.counts();
-        let waiting = self.waiting();
-        let mut watch = lock(&self.watch);
-        watch.pace.observe(now, counts);
-        let hint = watch.pace.retry_after(now, counts.completed, waiting);
-        self.hint_nanos
-            .store(hint.as_nanos() as u64, Ordering::Relaxed);
-        now
-    }
-
-    fn counts(&self) -> Counts {
-        Counts {
-            completed: self.completed.load(Ordering::Relaxed),
-            rejected: self.rejected.load(Ordering::Relaxed),
-        }
-    }
-
-    fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
-    }
-
-    fn snapshot(&self) -> BackpressureMetrics {
-        let peak_depth = lock(&self.queue).admission.peak_waiting();
-        let now = self.clock.now();
-        let counts = self.counts();
-        let word = self.slots.read();
-        let waiting = self.waiting();
-        let mut watch = lock(&self.watch);
-        let throughput_rate = watch.pace.throughput(now, counts.completed);
-        watch.pace.observe(now, counts);
-        // In the shadow a refused request is let in as well; it came once.
-        let refused = if self.settings.shadow {
-            0
-        } else {
-            counts.rejected
-        };
-        BackpressureMetrics {
-            current_depth: waiting,
-            peak_depth,
-            dropped_count: counts.rejected,
-            produced_count: counts.completed + refused + (word.in_flight() + waiting) as u64,
-            consumed_count: counts.completed,
-            throughput_rate,
-            backpressure_events: watch.episodes,
-            current_rate_limit: word.limit() as f64,
-        }
-    }
-
-    /// Refuses everybody who has no permit yet.
-    fn drain(self: &Arc<Self>) {
-        self.with_queue(|admission, slots, _, wake| admission.drain(slots, wake));
-        if self.slots.read().in_flight() == 0 {
-            self.drained.notify_waiters();
-        }
-    }
-
-    /// The usher looks at the queue; when it has to look again.
-    fn usher_turn(self: &Arc<Self>, now: Duration) -> Option<Duration> {
-        let mut wake = Vec::new();
-        let due = {
-            let mut line = lock(&self.queue);
-            line.admission.turn(&self.slots, now, &mut wake);
-            self.show_waiting(&line);
-            line.usher_due = line.admission.next_due();
-            line.usher_due
-        };
-        wake.into_iter().for_each(Waker::wake);
-        due
-    }
-
-    /// The usher has gone with its runtime.
-    fn usher_lost(self: &Arc<Self>) {
-        lock(&self.queue).usher_due = None;
-        self.call_all();
-    }
-
-    /// Where nobody can find out who comes when called, everybody is.
-    fn call_all(self: &Arc<Self>) {
-        let now = self.clock.now();
-        let mut wake = Vec::new();
-        lock(&self.queue).admission.call_all(now, &mut wake);
-        wake.into_iter().for_each(Waker::wake);
-    }
-
-    /// Does something about the queue, wakes those it concerns, and sees to it that the queue is looked at in time.
-    fn with_queue<R>(
-        self: &Arc<Self>,
-        f: impl FnOnce(&mut Admission<Waker>, &Slots, Duration, &mut Vec<Waker>) -> R,
-    ) -> R {
-        let now = self.clock.now();
-        let mut wake = Vec::new();
-        let (result, errand) = {
-            let mut line = lock(&self.queue);
-            let result = f(&mut line.admission, &self.slots, now, &mut wake);
-            self.show_waiting(&line);
-            (result, line.errand())
-        };
-        match errand {
-            Errand::None => {}
-            Errand::Hurry => self.earlier.notify_one(),
-            Errand::Send(due) => {
-                if !Usher::send(self, due) {
-                    lock(&self.queue).usher_due = None;
-                    if self.slots.read().free() > 0 {
-                        self.call_all();
-                    }
-                }
-            }
-        }
-        wake.into_iter().for_each(Waker::wake);
-        result
-    }
-
-    fn show_waiting(&self, line: &Line) {
-        let waiting = line.admission.waiting();
-        if self.waiting.swap(waiting, Ordering::Relaxed) != waiting {
-            self.recording
-                .waiting(&self.settings.name, &self.slots, waiting);
-        }
-    }
-}
-
-impl Line {
-    fn errand(&mut self) -> Errand {
-        let Some(due) = self.admission.next_due() else {
-            return Errand::None;
-        };
-        match self.usher_due {
-            Some(planned) if planned <= due => Errand::None,
-            planned => {
-                self.usher_due = Some(due);
-                match planned {
-                    Some(_) => Errand::Hurry,
-                    None => Errand::Send(due),
-                }
-            }
-        }
     }
 }
 

@@ -5,12 +5,16 @@
 //! waiter sleeps, and a permit may come back on a thread that knows no timer at all. So the gate spawns one task when
 //! somebody waits for a time, and the task ends when nobody does any more.
 
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::sync::Notify;
 
 use super::{Gate, clock::Clock};
+#[cfg(not(backpressure_loom))]
+use crate::sync::Ordering;
 
 pub(super) struct Usher {
     gate: Weak<Gate>,
@@ -22,23 +26,36 @@ pub(super) struct Usher {
     on_duty: bool,
 }
 
+/// Where an usher can be sent from.
+#[cfg(not(backpressure_loom))]
+pub(super) struct AtHand<'a> {
+    gate: &'a Arc<Gate>,
+    runtime: tokio::runtime::Handle,
+}
+
+/// Under the model checker the usher is a thread, to which every time has come.
+#[cfg(backpressure_loom)]
+pub(super) struct AtHand<'a> {
+    gate: &'a Arc<Gate>,
+}
+
 impl Usher {
-    /// Sends the usher to look at the queue when it is `due`. `false` where there is no runtime to run it.
-    pub(super) fn send(gate: &Arc<Gate>, due: Duration) -> bool {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return false;
-        };
-        let usher = Self {
-            gate: Arc::downgrade(gate),
-            clock: gate.clock,
-            due,
-            earlier: Arc::clone(&gate.earlier),
-            on_duty: true,
-        };
-        runtime.spawn(usher.run());
-        true
+    /// `None` where there is no runtime to run it, or one that has no timer.
+    #[cfg(not(backpressure_loom))]
+    pub(super) fn at_hand(gate: &Arc<Gate>) -> Option<AtHand<'_>> {
+        if gate.no_timer.load(Ordering::Relaxed) {
+            return None;
+        }
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        Some(AtHand { gate, runtime })
     }
 
+    #[cfg(backpressure_loom)]
+    pub(super) fn at_hand(gate: &Arc<Gate>) -> Option<AtHand<'_>> {
+        Some(AtHand { gate })
+    }
+
+    #[cfg_attr(backpressure_loom, allow(dead_code))]
     async fn run(mut self) {
         loop {
             match self.clock.at(self.due) {
@@ -59,12 +76,37 @@ impl Usher {
     }
 }
 
+impl AtHand<'_> {
+    /// Sends an usher to look at the queue when it is `due`.
+    #[cfg(not(backpressure_loom))]
+    pub(super) fn send(self, due: Duration) {
+        let usher = Usher {
+            gate: Arc::downgrade(self.gate),
+            clock: self.gate.clock,
+            due,
+            earlier: Arc::clone(&self.gate.earlier),
+            on_duty: true,
+        };
+        self.runtime.spawn(usher.run());
+    }
+
+    #[cfg(backpressure_loom)]
+    pub(super) fn send(self, mut due: Duration) {
+        let gate = Arc::clone(self.gate);
+        loom::thread::spawn(move || {
+            while let Some(next) = gate.usher_turn(due) {
+                due = next;
+            }
+        });
+    }
+}
+
 impl Drop for Usher {
-    /// The runtime that ran it has ended; those who wait in another must not wait for it.
+    /// The runtime that ran it has ended, or it has no timer, at which tokio panics. Those who wait must not wait for it.
     fn drop(&mut self) {
         if self.on_duty {
             if let Some(gate) = self.gate.upgrade() {
-                gate.usher_lost();
+                gate.usher_lost(std::thread::panicking());
             }
         }
     }

@@ -2,11 +2,12 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use super::{Gate, Permit};
+use super::{Gate, Slot};
 use crate::{
-    Rejected,
+    Reason, Rejected,
     admission::Answer,
     queue::{Kind, Ticket},
 };
@@ -28,37 +29,45 @@ impl Waiter {
         }
     }
 
+    /// The slot, or why there is none and how long it was waited for.
+    ///
     /// # Panics
     ///
     /// If it has given its answer already.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, Rejected>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Slot, (Reason, Duration)>> {
         let ticket = self.ticket.expect("a waiter is polled until its answer");
         let (kind, waker) = (self.kind, cx.waker().clone());
-        let answer = self.gate.with_queue(|admission, slots, now, wake| {
+        let (answer, spent) = self.gate.with_queue(|admission, slots, now, wake| {
             admission.ask(slots, kind, ticket, now, waker, wake)
         });
-        let (waited, answer) = match answer {
-            Answer::Waiting => return Poll::Pending,
-            Answer::Admitted { in_flight, waited } => (waited, Ok(in_flight)),
-            Answer::Rejected { reason, waited } => (waited, Err(reason)),
-        };
-        self.ticket = None;
+        drop(spent);
         let gate = &self.gate;
-        gate.recording
-            .waited(&gate.settings.name, &gate.slots, waited);
         Poll::Ready(match answer {
-            Ok(in_flight) => Ok(gate.admitted(in_flight)),
-            Err(reason) => Err(gate.reject(reason, waited)),
+            Answer::Waiting => return Poll::Pending,
+            Answer::Admitted { in_flight, waited } => {
+                self.ticket = None;
+                let slot = Slot::new(Arc::clone(gate), in_flight);
+                gate.recording.waited(gate, waited);
+                Ok(slot)
+            }
+            Answer::Rejected { reason, waited } => {
+                self.ticket = None;
+                gate.recording.waited(gate, waited);
+                Err((reason, waited))
+            }
         })
+    }
+
+    /// Counts the refusal that was its answer.
+    pub(crate) fn reject(&self, reason: Reason, waited: Duration) -> Rejected {
+        self.gate.reject(reason, waited)
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.gate.with_queue(|admission, slots, now, wake| {
-                admission.leave(slots, ticket, now, wake);
-            });
+            self.gate.leave(ticket);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Metric names, described once, and one set of kept handles per gate.
 //!
 //! A look-up by name costs 30 to 100 ns for each call, a kept handle 2. Handles are taken at the first request, not when
-//! the layer is made, and taken anew when a recorder shows up later still: an application may well build its router
-//! before it installs its exporter.
+//! the layer is made: an application may well build its router before it installs its exporter. Where there was no
+//! recorder then, one that shows up later is noticed within a few dozen requests.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -11,7 +11,7 @@ use metrics::{
     gauge, histogram,
 };
 
-use crate::{Reason, limit::Outcome, slots::Slots};
+use crate::{Reason, gate::Gate, limit::Outcome};
 
 const LIMIT: &str = "backpressure_limit";
 const IN_FLIGHT: &str = "backpressure_in_flight";
@@ -51,100 +51,123 @@ struct Handles {
 }
 
 impl Recording {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
     /// Whether somebody looks at times. A recorder without any size cannot be told from none; it is given a latency
     /// only where the limit needs one anyway.
     #[inline]
     pub(crate) fn wants_time(&self) -> bool {
-        self.sure.get().is_some() || recorder_installed()
+        self.sure.get().is_some()
     }
 
-    #[inline]
-    pub(crate) fn admitted(&self, gate: &str, slots: &Slots) {
-        let handles = self.handles(gate, slots);
-        handles.admitted.increment(1);
-        handles.show_in_flight(slots);
-    }
-
-    #[inline]
-    pub(crate) fn completed(&self, gate: &str, slots: &Slots, outcome: Outcome) {
-        let handles = self.handles(gate, slots);
-        handles.completed[outcome as usize].increment(1);
-        handles.show_in_flight(slots);
-    }
-
-    #[inline]
-    pub(crate) fn rejected(&self, gate: &str, slots: &Slots, reason: Reason) {
-        self.handles(gate, slots).rejected[reason as usize].increment(1);
-    }
-
-    /// For the holder of the queue's lock, so that the last word is the latest.
-    pub(crate) fn waiting(&self, gate: &str, slots: &Slots, waiting: usize) {
-        self.handles(gate, slots).waiting.set(waiting as f64);
-    }
-
-    pub(crate) fn waited(&self, gate: &str, slots: &Slots, waited: Duration) {
-        self.handles(gate, slots).wait.record(waited);
-    }
-
-    #[inline]
-    pub(crate) fn latency(&self, gate: &str, slots: &Slots, latency: Duration) {
-        self.handles(gate, slots).latency.record(latency);
-    }
-
-    pub(crate) fn limit(&self, gate: &str, slots: &Slots) {
-        self.handles(gate, slots).show_limit(slots);
-    }
-
-    #[inline]
-    fn handles(&self, gate: &str, slots: &Slots) -> &Handles {
-        if let Some(handles) = self.sure.get() {
-            return handles;
+    /// Looks whether there is a recorder by now. To be called now and then.
+    pub(crate) fn look_again(&self, gate: &Gate) {
+        if self.sure.get().is_none() && recorder_installed() {
+            self.sure.get_or_init(|| Handles::new(gate));
         }
+    }
+
+    #[inline]
+    pub(crate) fn admitted(&self, gate: &Gate) {
+        let handles = self.handles(gate);
+        handles.admitted.increment(1);
+        handles.show_in_flight(gate);
+    }
+
+    #[inline]
+    pub(crate) fn completed(&self, gate: &Gate, outcome: Outcome) {
+        let handles = self.handles(gate);
+        handles.completed[outcome as usize].increment(1);
+        handles.show_in_flight(gate);
+    }
+
+    #[inline]
+    pub(crate) fn rejected(&self, gate: &Gate, reason: Reason) {
+        self.handles(gate).rejected[reason as usize].increment(1);
+    }
+
+    pub(crate) fn in_flight(&self, gate: &Gate) {
+        self.handles(gate).show_in_flight(gate);
+    }
+
+    pub(crate) fn waiting(&self, gate: &Gate) {
+        self.handles(gate).show_waiting(gate);
+    }
+
+    pub(crate) fn waited(&self, gate: &Gate, waited: Duration) {
+        self.handles(gate).wait.record(waited);
+    }
+
+    #[inline]
+    pub(crate) fn latency(&self, gate: &Gate, latency: Duration) {
+        self.handles(gate).latency.record(latency);
+    }
+
+    pub(crate) fn limit(&self, gate: &Gate) {
+        self.handles(gate).show_limit(gate);
+    }
+
+    #[inline]
+    fn handles(&self, gate: &Gate) -> &Handles {
+        match self.sure.get().or_else(|| self.first.get()) {
+            Some(handles) => handles,
+            None => self.take(gate),
+        }
+    }
+
+    #[cold]
+    fn take(&self, gate: &Gate) -> &Handles {
         let handles = if recorder_installed() {
             &self.sure
         } else {
             &self.first
         };
-        handles.get_or_init(|| Handles::new(gate, slots))
+        handles.get_or_init(|| Handles::new(gate))
     }
 }
 
-#[inline]
+/// `metrics` does not say whether a recorder is installed, but the one that stands in for none has no size.
 fn recorder_installed() -> bool {
     metrics::with_recorder(|recorder| size_of_val(recorder) > 0)
 }
 
 impl Handles {
-    #[cold]
-    fn new(gate: &str, slots: &Slots) -> Self {
+    fn new(gate: &Gate) -> Self {
         describe();
+        let name = gate.settings().name.clone();
         let handles = Self {
-            limit: gauge!(LIMIT, "gate" => gate.to_owned()),
-            in_flight: gauge!(IN_FLIGHT, "gate" => gate.to_owned()),
-            waiting: gauge!(WAITING, "gate" => gate.to_owned()),
-            admitted: counter!(ADMITTED, "gate" => gate.to_owned()),
+            limit: gauge!(LIMIT, "gate" => name.clone()),
+            in_flight: gauge!(IN_FLIGHT, "gate" => name.clone()),
+            waiting: gauge!(WAITING, "gate" => name.clone()),
+            admitted: counter!(ADMITTED, "gate" => name.clone()),
             rejected: Reason::ALL.map(|reason| {
-                counter!(REJECTED, "gate" => gate.to_owned(), "reason" => reason.as_str())
+                counter!(REJECTED, "gate" => name.clone(), "reason" => reason.as_str())
             }),
             completed: OUTCOMES.map(|outcome| {
-                counter!(COMPLETED, "gate" => gate.to_owned(), "outcome" => outcome.as_str())
+                counter!(COMPLETED, "gate" => name.clone(), "outcome" => outcome.as_str())
             }),
-            wait: histogram!(WAIT, "gate" => gate.to_owned()),
-            latency: histogram!(LATENCY, "gate" => gate.to_owned()),
+            wait: histogram!(WAIT, "gate" => name.clone()),
+            latency: histogram!(LATENCY, "gate" => name.clone()),
         };
-        handles.show_limit(slots);
-        handles.show_in_flight(slots);
-        handles.waiting.set(0.0);
+        handles.show_limit(gate);
+        handles.show_in_flight(gate);
+        handles.show_waiting(gate);
         handles
     }
 
-    fn show_limit(&self, slots: &Slots) {
-        show(&self.limit, || slots.read().limit());
+    fn show_limit(&self, gate: &Gate) {
+        show(&self.limit, || gate.slots().read().limit());
+    }
+
+    fn show_waiting(&self, gate: &Gate) {
+        show(&self.waiting, || gate.waiting());
     }
 
     #[inline]
-    fn show_in_flight(&self, slots: &Slots) {
-        show(&self.in_flight, || slots.read().in_flight());
+    fn show_in_flight(&self, gate: &Gate) {
+        show(&self.in_flight, || gate.slots().read().in_flight());
     }
 }
 

@@ -18,7 +18,8 @@ pub struct BackpressureMetrics {
     pub peak_depth: usize,
     /// Requests refused, for whatever reason. Under `.shadow()`: those that would have been.
     pub dropped_count: u64,
-    /// Requests that came: refused, waiting, in flight and completed ones. Exempt ones never reached the gate.
+    /// Requests that came, whatever became of them: in flight, completed, refused, waiting, or gone before they were let
+    /// in. Exempt ones never reach the gate.
     pub produced_count: u64,
     /// Requests whose permit has come back, however they ended.
     pub consumed_count: u64,

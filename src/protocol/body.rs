@@ -62,7 +62,14 @@ where
                 return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes.into()))));
             }
         };
-        let frame = ready!(body.as_mut().poll_frame(cx));
+        if let Some(hold) = held.as_mut() {
+            hold.permit.running(true);
+        }
+        let frame = body.as_mut().poll_frame(cx);
+        if let Some(hold) = held.as_mut() {
+            hold.permit.running(false);
+        }
+        let frame = ready!(frame);
         if let Some(hold) = held {
             let ended = match &frame {
                 Some(Ok(frame)) => {
@@ -98,6 +105,13 @@ where
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
         }
+    }
+}
+
+/// The inner body's default, without a permit: what middleware outside answers with when it answers by itself.
+impl<B: Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::new(B::default(), None)
     }
 }
 
@@ -165,7 +179,7 @@ impl Hold {
             }
         }
         if self.release_at == ReleaseAt::FirstFrame {
-            self.permit.release();
+            self.permit.release(self.outcome);
         }
     }
 
@@ -184,6 +198,9 @@ impl Drop for Hold {
     fn drop(&mut self) {
         if self.whole {
             self.permit.sample(self.outcome);
+        } else if self.permit.is_running() {
+            // The body panicked, which says nothing about load.
+            self.permit.settle(Outcome::Ignore);
         } else {
             self.permit.settle(Outcome::Cancelled);
         }

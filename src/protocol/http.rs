@@ -12,10 +12,22 @@ use super::{
     Protocol, Sees, accept,
     body::{Hold, ResponseBody},
     grpc,
+    sealed::Sealed,
 };
 use crate::{Rejected, gate::Permit, limit::Outcome};
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// What is sent while the work goes on.
+const STREAMS: [&str; 7] = [
+    "text/event-stream",
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/json-seq",
+    "application/stream+json",
+    "multipart/x-mixed-replace",
+];
 
 type Exempt = dyn Fn(&request::Parts) -> bool + Send + Sync;
 type Classify = dyn Fn(&response::Parts) -> Outcome + Send + Sync;
@@ -59,8 +71,8 @@ pub enum ReleaseAt {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SampleAt {
-    /// At the first frame for streams (`text/event-stream`, `application/x-ndjson`, gRPC), where the head comes before
-    /// any work is done; at the head for everything else. The default.
+    /// At the first frame for streams (`text/event-stream`, the JSON lines types, `multipart/x-mixed-replace`, gRPC), where
+    /// the head comes before the work is done; at the head for everything else. The default.
     #[default]
     Auto,
     /// At the response's head.
@@ -69,6 +81,17 @@ pub enum SampleAt {
     FirstFrame,
     /// At the end of the body. Then a slow reader looks like a slow service.
     BodyEnd,
+}
+
+/// What was asked for, as far as it tells whether the answer has a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Never a body.
+    Head,
+    /// No body if it succeeds.
+    Connect,
+    /// Perhaps a body.
+    Other,
 }
 
 impl Http {
@@ -80,7 +103,11 @@ impl Http {
     where
         F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
     {
-        self.policy_mut().exempt = Some(Arc::new(exempt));
+        let policy = self.policy_mut();
+        policy.exempt = Some(match policy.exempt.take() {
+            None => Arc::new(exempt),
+            Some(others) => Arc::new(move |head: &request::Parts| others(head) || exempt(head)),
+        });
     }
 
     pub(crate) fn classify<F>(&mut self, classify: F)
@@ -124,6 +151,8 @@ impl Http {
     }
 }
 
+impl Sealed for Http {}
+
 impl Sees for Http {
     fn sees_requests(&self) -> bool {
         self.policy.as_ref().is_some_and(|p| p.exempt.is_some())
@@ -137,8 +166,7 @@ where
 {
     type Response = Response<ResponseBody<B>>;
     type Error = E;
-    /// Whether the answer has no body, whatever it says: that to `HEAD` has none.
-    type Asked = bool;
+    type Asked = Asked;
 
     fn exempt(&self, request: Request<Q>) -> (Request<Q>, bool) {
         let Some(exempt) = self.policy.as_ref().and_then(|p| p.exempt.as_ref()) else {
@@ -149,16 +177,23 @@ where
         (Request::from_parts(head, body), exempt)
     }
 
-    fn asked(&self, request: &Request<Q>) -> bool {
-        request.method() == Method::HEAD
+    fn asked(&self, request: &Request<Q>) -> Asked {
+        match *request.method() {
+            Method::HEAD => Asked::Head,
+            Method::CONNECT => Asked::Connect,
+            _ => Asked::Other,
+        }
     }
 
     fn refuse(&self, request: Request<Q>, rejected: Rejected) -> Result<Self::Response, E> {
         let (head, _) = request.into_parts();
         let respond = self.policy.as_ref().and_then(|p| p.respond.as_ref());
-        let mut response = match respond {
-            Some(respond) => respond(&head, &rejected),
-            None => refusal(&head, &rejected),
+        let mut response = if grpc::speaks(&head.headers) {
+            grpc::refusal(&head.headers, &rejected).map(|()| Bytes::new())
+        } else if let Some(respond) = respond {
+            respond(&head, &rejected)
+        } else {
+            refusal(&head, &rejected)
         };
         response.extensions_mut().insert(rejected);
         Ok(response.map(ResponseBody::refusal))
@@ -166,11 +201,11 @@ where
 
     fn answer(
         &self,
-        bodiless: bool,
+        asked: Asked,
         answer: Result<Response<B>, E>,
-        permit: Option<Permit>,
+        permit: &mut Option<Permit>,
     ) -> Result<Self::Response, E> {
-        let (response, mut permit) = match (answer, permit) {
+        let (response, mut permit) = match (answer, permit.take()) {
             (Ok(response), Some(permit)) => (response, permit),
             (Ok(response), None) => return Ok(response.map(|body| ResponseBody::new(body, None))),
             (Err(error), permit) => {
@@ -182,7 +217,7 @@ where
         };
         let (head, body) = response.into_parts();
         let (outcome, trailers_tell) = self.outcome(&head);
-        if bodiless || has_no_body(head.status) || body.is_end_stream() {
+        if has_no_body(asked, head.status) || body.is_end_stream() {
             // The server will not ask for a body that cannot come.
             permit.sample(outcome);
             drop(permit);
@@ -193,7 +228,7 @@ where
             permit.sample(outcome);
         }
         if self.release_at == ReleaseAt::Head {
-            permit.release();
+            permit.release(outcome);
         }
         let hold = Hold::new(permit, outcome, body.size_hint().exact())
             .read_trailers(trailers_tell)
@@ -221,11 +256,8 @@ impl fmt::Debug for Http {
     }
 }
 
-/// The refusal of a request with this head, in the words that its client understands.
+/// The refusal of a request with this head that is not gRPC.
 fn refusal(asked: &request::Parts, rejected: &Rejected) -> Response<Bytes> {
-    if grpc::speaks(&asked.headers) {
-        return grpc::refusal(&asked.headers, rejected).map(|()| Bytes::new());
-    }
     let retry_after = rejected.retry_after();
     let millis = retry_after.as_millis().max(1) as u64;
     let (content_type, body) = if accept::prefers_text(asked.headers.get_all(ACCEPT)) {
@@ -257,8 +289,11 @@ fn outcome_of(status: StatusCode) -> Outcome {
     }
 }
 
-fn has_no_body(status: StatusCode) -> bool {
-    status.is_informational()
+/// Whether there is no body, whatever the response says (RFC 9110, section 6.4.1).
+fn has_no_body(asked: Asked, status: StatusCode) -> bool {
+    asked == Asked::Head
+        || (asked == Asked::Connect && status.is_success())
+        || status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED
 }
@@ -272,7 +307,7 @@ fn is_stream(head: &response::Parts) -> bool {
     let essence = content_type.split(|byte| *byte == b';').next();
     let essence = essence.unwrap_or_default().trim_ascii();
     grpc::speaks(&head.headers)
-        || [&b"text/event-stream"[..], b"application/x-ndjson"]
+        || STREAMS
             .iter()
-            .any(|stream| essence.eq_ignore_ascii_case(stream))
+            .any(|stream| essence.eq_ignore_ascii_case(stream.as_bytes()))
 }

@@ -1,6 +1,7 @@
 //! What the layer has to know about the requests it holds back: how to refuse one, and how to see how one went.
 //!
-//! [`Http`] speaks HTTP and gRPC, whichever a request came in; [`Plain`] suits every other `Service + Clone`.
+//! `Http` speaks HTTP and gRPC, whichever a request came in; [`Plain`] suits every other `Service + Clone`. Without the
+//! feature `http` a layer has no protocol until `.plain()` gives it one.
 
 #[cfg(feature = "http")]
 mod accept;
@@ -12,6 +13,7 @@ mod grpc;
 mod http;
 mod plain;
 
+use self::sealed::Sealed;
 use crate::{Rejected, gate::Permit};
 
 pub use self::plain::{Classify, Exempt, Plain, Policy};
@@ -25,11 +27,17 @@ pub use self::{
 #[cfg(feature = "http")]
 pub(crate) type Default = Http;
 #[cfg(not(feature = "http"))]
-pub(crate) type Default = Plain;
+pub(crate) type Default = NoHttp;
+
+/// Stands where `Http` would, in a build without it: such a layer can be set up, and used after `.plain()`. So code that
+/// compiles without the feature also compiles with it.
+#[cfg(not(feature = "http"))]
+#[derive(Clone, Copy, Debug)]
+pub struct NoHttp;
 
 /// How the layer refuses a request and reads an answer.
 ///
-/// Implemented by [`Http`] and [`Plain`]; for the time being it cannot be implemented elsewhere.
+/// Implemented by `Http` and [`Plain`]; it cannot be implemented elsewhere.
 pub trait Protocol<Req, Res, E>: Sees + Clone {
     /// What is answered.
     type Response;
@@ -47,20 +55,26 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
     /// The answer to a request that was refused.
     fn refuse(&self, request: Req, rejected: Rejected) -> Result<Self::Response, Self::Error>;
 
-    /// The inner service has answered: what goes out, the permit with it if it is needed for longer.
+    /// The inner service has answered: what goes out. The permit goes with it if it is needed for longer; what is left of
+    /// it is dropped next.
     fn answer(
         &self,
         asked: Self::Asked,
         answer: Result<Res, E>,
-        permit: Option<Permit>,
+        permit: &mut Option<Permit>,
     ) -> Result<Self::Response, Self::Error>;
 
     /// The inner service is no more.
     fn error(&self, error: E) -> Self::Error;
 }
 
-/// Whether requests have to be seen before they can be let in.
-pub trait Sees {
+/// Whether requests have to be seen before they can be let in. Cannot be implemented elsewhere.
+pub trait Sees: Sealed {
     /// If so, nobody can be made to wait before there is a request.
     fn sees_requests(&self) -> bool;
+}
+
+mod sealed {
+    /// Keeps room for what protocols will have to know later.
+    pub trait Sealed {}
 }

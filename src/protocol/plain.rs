@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{Protocol, Sees};
+use super::{Protocol, Sees, sealed::Sealed};
 use crate::{Error, Rejected, gate::Permit, limit::Outcome};
 
 /// Any service: a refusal is an [`Error::Rejected`], the permit comes back with the answer.
@@ -28,6 +28,11 @@ impl<P> Plain<P> {
         Plain { policy }
     }
 }
+
+impl<P> Sealed for Plain<P> {}
+impl Sealed for () {}
+impl<P, F> Sealed for Exempt<P, F> {}
+impl<P, F> Sealed for Classify<P, F> {}
 
 impl<P: Sees> Sees for Plain<P> {
     fn sees_requests(&self) -> bool {
@@ -59,9 +64,9 @@ where
         &self,
         (): (),
         answer: Result<Res, E>,
-        permit: Option<Permit>,
+        permit: &mut Option<Permit>,
     ) -> Result<Res, Error<E>> {
-        if let Some(mut permit) = permit {
+        if let Some(permit) = permit {
             permit.sample(self.policy.outcome(&answer));
         }
         answer.map_err(Error::Inner)

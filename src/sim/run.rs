@@ -237,6 +237,7 @@ impl<'a> Run<'a> {
             match self
                 .admission
                 .ask(slots, Kind::InCall, ticket, now, id, woken)
+                .0
             {
                 Answer::Waiting => {}
                 Answer::Admitted { in_flight, .. } => {

@@ -57,7 +57,7 @@ pub fn write(data: &Path, pictures: &Path) -> io::Result<()> {
     for story in all() {
         let scenario = story.scenario.tick(Duration::from_millis(250));
         let play = |limit: Box<dyn Limit>| scenario.run(limit, 7);
-        let found = play(Box::new(Aimd::default()));
+        let found = play(Box::<Aimd>::default());
         let unlimited = play(Box::new(Fixed::new(MAX_LIMIT)));
         fs::write(data.join(format!("{}.csv", story.file)), csv(&found))?;
         let mut svg = String::new();

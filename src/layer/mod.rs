@@ -1,3 +1,7 @@
+#[cfg(feature = "http")]
+mod http;
+mod plain;
+
 use std::{sync::Arc, time::Duration};
 
 use tower_layer::Layer;
@@ -7,8 +11,8 @@ use crate::{
     admission::Rules,
     config::{at_least_one, built},
     gate::{Gate, Learner, Settings},
-    limit::{Limit, MAX_LIMIT, Outcome},
-    protocol::{self, Plain},
+    limit::{Limit, MAX_LIMIT},
+    protocol,
     strategy::Strategy,
 };
 
@@ -58,7 +62,9 @@ impl BackpressureLayer {
     ///
     /// An instance that waits and is then left alone holds nothing: the slot that it was woken for stays free for
     /// whoever polls first, and if nobody does within a millisecond the next is woken. Order holds among those that
-    /// poll. With [`exempt`](Self::exempt), requests must be seen before they can be made to wait; they then wait in the
+    /// poll; a waiter that is quick to come and still finds the slot taken is kept the next one. An instance that turned
+    /// ready keeps its slot until it is called or dropped, as `Service` demands: whoever readies instances in advance
+    /// needs a limit above the number of those. With [`exempt`](Self::exempt), requests must be seen before they can be made to wait; they then wait in the
     /// call, strictly in order.
     ///
     /// # Panics
@@ -191,14 +197,17 @@ impl BackpressureLayer {
         };
         Self {
             gate: Arc::new(Gate::new(limit, settings, learner)),
+            #[cfg(feature = "http")]
             protocol: protocol::Default::default(),
+            #[cfg(not(feature = "http"))]
+            protocol: protocol::NoHttp,
         }
     }
 }
 
 impl<P> BackpressureLayer<P> {
-    /// The name of the gate: the value of the label `gate` in metrics. Default: the strategy's name, with a number from
-    /// the second unnamed gate of that strategy on.
+    /// The name of the gate: the value of the label `gate` in metrics. Default: the strategy's name and, from the second
+    /// gate of that strategy on, its number.
     ///
     /// # Panics
     ///
@@ -234,7 +243,8 @@ impl<P> BackpressureLayer<P> {
 
     /// How long a request may wait for a slot; then it is refused. Default: as long as its caller does.
     ///
-    /// Measured to the millisecond by tokio's timer: a runtime with its time enabled must drive the service.
+    /// Measured to the millisecond by tokio's timer. Where the service is driven without a tokio runtime, or by one whose
+    /// time is not enabled (tokio then reports one panic of a background task), a waiter finds out only when it is polled.
     ///
     /// # Panics
     ///
@@ -250,7 +260,7 @@ impl<P> BackpressureLayer<P> {
 
     /// Decides and records, but refuses nobody and has nobody wait: what the layer would do can be seen in the metrics
     /// before it does it. A request over the limit is counted as rejected and let in; where it would have waited it is
-    /// counted all the same.
+    /// counted all the same. A gate that drains lets everybody in as well, and its drain may then not end.
     ///
     /// # Panics
     ///
@@ -281,150 +291,6 @@ impl<P> BackpressureLayer<P> {
             None => panic!(
                 "`{setter}` was called after the gate had been shared; call it before `handle`, `clone` and `layer`"
             ),
-        }
-    }
-}
-
-impl<P> BackpressureLayer<Plain<P>> {
-    /// Lets requests for which `exempt` holds pass by the gate: they need no slot and are not counted.
-    #[must_use]
-    pub fn exempt<F, Req>(self, exempt: F) -> BackpressureLayer<Plain<protocol::Exempt<P, F>>>
-    where
-        F: Fn(&Req) -> bool,
-    {
-        self.with_protocol(|plain| plain.exempt(exempt))
-    }
-
-    /// Says how a request went. Default: `Err` is overload, `Ok` is success.
-    #[must_use]
-    pub fn classify<F, Res, E>(
-        self,
-        classify: F,
-    ) -> BackpressureLayer<Plain<protocol::Classify<P, F>>>
-    where
-        F: Fn(&Result<Res, E>) -> Outcome,
-    {
-        self.with_protocol(|plain| plain.classify(classify))
-    }
-}
-
-#[cfg(not(feature = "http"))]
-impl BackpressureLayer {
-    /// The layer for any `Service + Clone`; without the feature `http` it is that already.
-    #[must_use]
-    pub fn plain(self) -> Self {
-        self
-    }
-}
-
-#[cfg(feature = "http")]
-mod over_http {
-    use bytes::Bytes;
-    use http::{Response, request, response};
-
-    use super::BackpressureLayer;
-    use crate::{
-        Rejected,
-        limit::Outcome,
-        protocol::{Http, Plain, ReleaseAt, SampleAt},
-    };
-
-    impl BackpressureLayer<Http> {
-        /// The layer for any `Service + Clone`, with the error [`Error`](crate::Error).
-        ///
-        /// # Panics
-        ///
-        /// If a closure was set before: it was made for HTTP.
-        #[track_caller]
-        #[must_use]
-        pub fn plain(self) -> BackpressureLayer<Plain> {
-            assert!(
-                !self.protocol.has_closures(),
-                "`plain` was called after a closure had been set; call it first"
-            );
-            self.with_protocol(|_| Plain::default())
-        }
-
-        /// When the slot comes back. Default: [`ReleaseAt::BodyEnd`].
-        #[must_use]
-        pub fn release_at(mut self, release_at: ReleaseAt) -> Self {
-            self.protocol.release_at = release_at;
-            self
-        }
-
-        /// When the latency is measured. Default: [`SampleAt::Auto`].
-        #[must_use]
-        pub fn sample_at(mut self, sample_at: SampleAt) -> Self {
-            self.protocol.sample_at = sample_at;
-            self
-        }
-
-        /// Lets requests for which `exempt` holds pass by the gate, such as health probes: they need no slot, are not
-        /// counted, and pass while the gate drains.
-        ///
-        /// ```
-        /// use tower_backpressure::BackpressureLayer;
-        ///
-        /// let layer = BackpressureLayer::drop_newest(100).exempt(|head| head.uri.path() == "/healthz");
-        /// # let _ = layer;
-        /// ```
-        #[must_use]
-        pub fn exempt<F>(mut self, exempt: F) -> Self
-        where
-            F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
-        {
-            self.protocol.exempt(exempt);
-            self
-        }
-
-        /// Says how a request went, by the head of its response. Default: 429, 503, 504, 529 and gRPC's
-        /// `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED` and `UNAVAILABLE` are overload, as is an error of the service;
-        /// other statuses from 400 on and other gRPC errors are ignored. With a closure, trailers are not read.
-        ///
-        /// ```
-        /// use http::StatusCode;
-        /// use tower_backpressure::{BackpressureLayer, limit::{Aimd, Outcome}};
-        ///
-        /// // This upstream says 500 when its database is overloaded.
-        /// let layer = BackpressureLayer::adaptive(Aimd::default()).classify(|head| match head.status {
-        ///     StatusCode::INTERNAL_SERVER_ERROR => Outcome::Overload,
-        ///     status if status.is_success() => Outcome::Success,
-        ///     _ => Outcome::Ignore,
-        /// });
-        /// # let _ = layer;
-        /// ```
-        #[must_use]
-        pub fn classify<F>(mut self, classify: F) -> Self
-        where
-            F: Fn(&response::Parts) -> Outcome + Send + Sync + 'static,
-        {
-            self.protocol.classify(classify);
-            self
-        }
-
-        /// Makes the refusal. The response gets the [`Rejected`] as an extension in any case.
-        ///
-        /// ```
-        /// use http::{Response, StatusCode};
-        /// use tower_backpressure::BackpressureLayer;
-        ///
-        /// let layer = BackpressureLayer::drop_newest(100).respond(|_request, rejected| {
-        ///     let seconds = rejected.retry_after().as_secs() + 1;
-        ///     Response::builder()
-        ///         .status(StatusCode::TOO_MANY_REQUESTS)
-        ///         .header("retry-after", seconds)
-        ///         .body("come back later".into())
-        ///         .expect("a valid response")
-        /// });
-        /// # let _ = layer;
-        /// ```
-        #[must_use]
-        pub fn respond<F>(mut self, respond: F) -> Self
-        where
-            F: Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync + 'static,
-        {
-            self.protocol.respond(respond);
-            self
         }
     }
 }

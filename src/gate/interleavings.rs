@@ -1,0 +1,299 @@
+//! The real gate under the model checker: every way in which two or three threads can take turns.
+//!
+//! A waiter that nobody wakes shows as a deadlock, a slot given away twice or lost as a failed assertion.
+
+use std::{future::poll_fn, sync::Arc, task::Waker, time::Duration};
+
+use loom::{
+    future::block_on,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use super::*;
+use crate::{
+    limit::{Limit, Sample},
+    strategy::Strategy,
+};
+
+fn gate(limit: usize, strategy: Strategy, max_waiting: usize) -> Arc<Gate> {
+    gate_with(limit, strategy, max_waiting, None, None)
+}
+
+fn gate_with(
+    limit: usize,
+    strategy: Strategy,
+    max_waiting: usize,
+    max_wait: Option<Duration>,
+    learner: Option<Learner>,
+) -> Arc<Gate> {
+    let settings = Settings {
+        name: String::new(),
+        shadow: false,
+        rules: Rules {
+            strategy,
+            max_waiting,
+            max_wait,
+        },
+    };
+    Arc::new(Gate::new(limit, settings, learner))
+}
+
+/// As a service does it.
+fn arrive(gate: &Arc<Gate>, kind: Kind) -> Found {
+    let turn = match kind {
+        Kind::InCall => Turn::AfterTheQueue,
+        Kind::Parked => Turn::Open,
+    };
+    match gate.try_take(turn) {
+        Some(slot) => Found::Slot(slot),
+        None => gate.arrive(kind, Waker::noop()),
+    }
+}
+
+fn acquire(gate: &Arc<Gate>, kind: Kind) -> Result<Permit, Reason> {
+    let mut slot = match arrive(gate, kind) {
+        Found::Slot(slot) => slot,
+        Found::Rejected(reason) => return Err(reason),
+        Found::Wait(waiter) => answer(waiter)?,
+    };
+    Ok(slot.begin().unwrap())
+}
+
+fn answer(mut waiter: Waiter) -> Result<Slot, Reason> {
+    block_on(poll_fn(|cx| waiter.poll(cx))).map_err(|(reason, _)| reason)
+}
+
+fn model(f: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    if builder.preemption_bound.is_none() {
+        builder.preemption_bound = Some(3);
+    }
+    builder.check(f);
+}
+
+fn is_empty(gate: &Gate) {
+    let word = gate.slots.read();
+    assert_eq!((word.in_flight(), gate.waiting()), (0, 0));
+    assert!(!word.waiting());
+}
+
+/// Two threads and this one want the only slot, one after the other.
+fn everybody_gets_the_slot_alone(kind: Kind) {
+    model(move || {
+        let gate = gate(1, Strategy::Block, 10);
+        let inside = Arc::new(AtomicUsize::new(0));
+        let work = move |gate: Arc<Gate>, inside: Arc<AtomicUsize>| {
+            let permit = acquire(&gate, kind).unwrap();
+            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+            inside.fetch_sub(1, Ordering::SeqCst);
+            drop(permit);
+        };
+        let other = {
+            let (gate, inside) = (Arc::clone(&gate), Arc::clone(&inside));
+            thread::spawn(move || work(gate, inside))
+        };
+        work(Arc::clone(&gate), inside);
+        other.join().unwrap();
+        is_empty(&gate);
+    });
+}
+
+#[test]
+fn a_release_never_misses_a_waiter_in_a_call() {
+    everybody_gets_the_slot_alone(Kind::InCall);
+}
+
+#[test]
+fn a_release_never_misses_a_parked_waiter() {
+    everybody_gets_the_slot_alone(Kind::Parked);
+}
+
+/// The waiter in front leaves while it is granted, called or evicted.
+fn who_leaves_passes_it_on(kind: Kind) {
+    model(move || {
+        let gate = gate(1, Strategy::Block, 10);
+        let permit = acquire(&gate, kind).unwrap();
+        let leaver = arrive(&gate, kind);
+        let releases = thread::spawn(move || drop(permit));
+        let leaves = thread::spawn(move || drop(leaver));
+        drop(acquire(&gate, kind).unwrap());
+        releases.join().unwrap();
+        leaves.join().unwrap();
+        is_empty(&gate);
+    });
+}
+
+#[test]
+fn a_waiter_that_leaves_its_call_passes_the_slot_on() {
+    who_leaves_passes_it_on(Kind::InCall);
+}
+
+#[test]
+fn a_parked_waiter_that_leaves_passes_the_call_on() {
+    who_leaves_passes_it_on(Kind::Parked);
+}
+
+#[test]
+fn an_idle_parked_waiter_does_not_keep_a_live_one_from_its_slot() {
+    model(|| {
+        let gate = gate(1, Strategy::Block, 10);
+        let permit = acquire(&gate, Kind::Parked).unwrap();
+        let idle = arrive(&gate, Kind::Parked);
+        let releases = thread::spawn(move || drop(permit));
+        drop(acquire(&gate, Kind::Parked).unwrap());
+        releases.join().unwrap();
+        drop(idle);
+        is_empty(&gate);
+    });
+}
+
+/// The idle one was called and came too late to get a slot, so that the next one is kept for it; then it is left alone.
+#[test]
+fn a_slot_kept_for_a_waiter_that_does_not_come_goes_to_a_live_one() {
+    model(|| {
+        let gate = gate(1, Strategy::Block, 10);
+        let permit = acquire(&gate, Kind::Parked).unwrap();
+        let mut idle = match arrive(&gate, Kind::Parked) {
+            Found::Wait(waiter) => waiter,
+            other => panic!("the slot was taken, but {other:?}"),
+        };
+        drop(permit);
+        let quicker = acquire(&gate, Kind::Parked).unwrap();
+        let cx = &mut std::task::Context::from_waker(Waker::noop());
+        let asked = idle.poll(cx);
+        let releases = thread::spawn(move || drop(quicker));
+        if asked.is_pending() {
+            drop(acquire(&gate, Kind::Parked).unwrap());
+        }
+        drop((asked, idle));
+        releases.join().unwrap();
+        is_empty(&gate);
+    });
+}
+
+#[test]
+fn an_eviction_and_a_release_answer_the_oldest_once() {
+    model(|| {
+        let gate = gate(1, Strategy::DropOldest, 1);
+        let permit = acquire(&gate, Kind::InCall).unwrap();
+        let oldest = arrive(&gate, Kind::InCall);
+        let releases = thread::spawn(move || drop(permit));
+        let oldest = thread::spawn(move || match oldest {
+            Found::Wait(waiter) => match answer(waiter) {
+                Ok(slot) => drop(slot),
+                Err(reason) => assert_eq!(reason, Reason::Evicted),
+            },
+            other => panic!("the slot was taken, but {other:?}"),
+        });
+        drop(acquire(&gate, Kind::InCall).unwrap());
+        releases.join().unwrap();
+        oldest.join().unwrap();
+        is_empty(&gate);
+    });
+}
+
+#[test]
+fn a_wait_that_ends_while_the_slot_comes_back_is_answered_once() {
+    model(|| {
+        let wait = Some(Duration::from_millis(1));
+        let gate = gate_with(1, Strategy::Block, 10, wait, None);
+        let permit = acquire(&gate, Kind::InCall).unwrap();
+        let releases = thread::spawn(move || drop(permit));
+        match acquire(&gate, Kind::InCall) {
+            Ok(permit) => drop(permit),
+            Err(reason) => assert_eq!(reason, Reason::MaxWait),
+        }
+        releases.join().unwrap();
+        is_empty(&gate);
+    });
+}
+
+#[test]
+fn a_raised_limit_never_misses_a_waiter() {
+    model(|| {
+        let gate = gate(1, Strategy::Block, 10);
+        let permit = acquire(&gate, Kind::InCall).unwrap();
+        let raises = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || gate.set_limit(2))
+        };
+        drop(acquire(&gate, Kind::InCall).unwrap());
+        raises.join().unwrap();
+        drop(permit);
+        is_empty(&gate);
+    });
+}
+
+#[test]
+fn a_limit_lowered_meanwhile_is_not_exceeded() {
+    model(|| {
+        let gate = gate(2, Strategy::DropNewest, 0);
+        let lowers = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || {
+                gate.set_limit(1);
+                // From here on one more is only let in below the new limit.
+                let before = gate.slots.read().in_flight();
+                let permit = gate.try_take(Turn::Open);
+                assert!(permit.is_none() || before == 0 || gate.slots.read().in_flight() <= 1);
+            })
+        };
+        let permit = gate.try_take(Turn::Open);
+        drop(permit);
+        lowers.join().unwrap();
+        is_empty(&gate);
+    });
+}
+
+#[test]
+fn drain_sees_the_last_permit_and_refuses_the_waiter() {
+    model(|| {
+        let gate = gate(1, Strategy::Block, 10);
+        let permit = acquire(&gate, Kind::InCall).unwrap();
+        let releases = thread::spawn(move || drop(permit));
+        let waits = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || match acquire(&gate, Kind::InCall) {
+                Ok(permit) => drop(permit),
+                Err(reason) => assert_eq!(reason, Reason::Draining),
+            })
+        };
+        block_on(Handle::new(Arc::clone(&gate)).drain());
+        releases.join().unwrap();
+        waits.join().unwrap();
+        is_empty(&gate);
+    });
+}
+
+#[test]
+fn two_samples_at_once_are_learned_one_after_the_other() {
+    struct Count(usize);
+    impl Limit for Count {
+        fn limit(&self) -> usize {
+            2
+        }
+        fn update(&mut self, _: &Sample) -> usize {
+            self.0 += 1;
+            2 + self.0
+        }
+    }
+    model(|| {
+        let learner = Some(Learner::new(Count(0)));
+        let gate = gate_with(2, Strategy::DropNewest, 0, None, learner);
+        let succeed = |gate: &Arc<Gate>| {
+            let permit = gate.take_or_reject().unwrap().begin();
+            permit.unwrap().sample(Outcome::Success);
+        };
+        let other = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || succeed(&gate))
+        };
+        succeed(&gate);
+        other.join().unwrap();
+        // A sample that found the other at work is left for the next.
+        succeed(&gate);
+        assert_eq!(gate.slots.read().limit(), 5);
+        is_empty(&gate);
+    });
+}

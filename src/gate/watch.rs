@@ -1,0 +1,137 @@
+//! What a gate counts: refusals and when to come back, episodes of being full, and all numbers at one moment.
+
+use std::time::Duration;
+
+use super::Gate;
+use crate::{
+    BackpressureMetrics, Reason, Rejected, events,
+    pace::{self, Counts, Pace},
+    slots::Word,
+    sync::{Ordering, lock},
+};
+
+/// The hint of a refusal is worked out anew once in so many, since a clock costs more than the refusal.
+const REFUSALS_PER_HINT: u64 = 32;
+/// Episodes that begin within this time of each other are one.
+const EPISODE: Duration = Duration::from_secs(1);
+
+/// What is looked at now and then, not at every request.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// At all times, for who looks.
+    lately: Pace,
+    /// While full: an idle minute says nothing about how fast a queue is worked off.
+    drain: Pace,
+    episodes: u64,
+    last_full: Option<Duration>,
+}
+
+impl Gate {
+    /// Counts a refusal and says when to come back.
+    pub(crate) fn reject(&self, reason: Reason, waited: Duration) -> Rejected {
+        let nth = self.rejected.fetch_add(1, Ordering::Relaxed);
+        let first = self.note_full();
+        if !first && nth % REFUSALS_PER_HINT == 0 {
+            self.observe();
+        }
+        self.recording.rejected(self, reason);
+        let hint = Duration::from_nanos(self.hint_nanos.load(Ordering::Relaxed));
+        Rejected {
+            reason,
+            retry_after: pace::jittered(hint, self.seed.wrapping_add(nth)),
+            limit: self.slots.read().limit(),
+            waited,
+        }
+    }
+
+    /// Somebody who waited in `poll_ready` was refused there; that is counted when the refused call is made, or never.
+    pub(crate) fn refused_early(&self) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is made now, or need not be refused after all.
+    pub(crate) fn not_refused_early(&self) {
+        self.left.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a request found no slot; whether that is the first of an episode.
+    pub(super) fn note_full(&self) -> bool {
+        let word = self.slots.read();
+        let first = !word.draining() && self.slots.found_full(word);
+        if first {
+            self.episode(word);
+        }
+        first
+    }
+
+    #[cold]
+    fn episode(&self, word: Word) {
+        let now = self.clock.now();
+        let counts = self.counts();
+        let begins = {
+            let mut watch = lock(&self.watch);
+            let last = watch.last_full.replace(now);
+            let begins = last.is_none_or(|last| now.saturating_sub(last) >= EPISODE);
+            if begins {
+                watch.episodes += 1;
+                watch.drain.restart(now, counts);
+            }
+            begins
+        };
+        self.observe();
+        // Not under the lock: a subscriber may well look at the gate.
+        if begins {
+            events::full(&self.settings.name, word.limit(), word.in_flight());
+        }
+    }
+
+    /// Works out the pace and the hint.
+    fn observe(&self) {
+        let now = self.clock.now();
+        let counts = self.counts();
+        let waiting = self.waiting();
+        let mut watch = lock(&self.watch);
+        watch.lately.observe(now, counts);
+        watch.drain.observe(now, counts);
+        let hint = watch.drain.retry_after(now, counts.completed, waiting);
+        self.hint_nanos
+            .store(hint.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            completed: self.completed.load(Ordering::Relaxed),
+            rejected: self.rejected.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> BackpressureMetrics {
+        let (present, peak_depth) = {
+            let line = lock(&self.queue);
+            (line.admission.present(), line.admission.peak_waiting())
+        };
+        let now = self.clock.now();
+        let counts = self.counts();
+        let word = self.slots.read();
+        let mut produced_count = counts.completed
+            + self.left.load(Ordering::Relaxed)
+            + (present + word.in_flight()) as u64;
+        // In the shadow a request that is refused is let in as well; it came once.
+        if !self.settings.shadow {
+            produced_count += counts.rejected;
+        }
+        let mut watch = lock(&self.watch);
+        let throughput_rate = watch.lately.throughput(now, counts.completed);
+        watch.lately.observe(now, counts);
+        BackpressureMetrics {
+            current_depth: self.waiting(),
+            peak_depth,
+            dropped_count: counts.rejected,
+            produced_count,
+            consumed_count: counts.completed,
+            throughput_rate,
+            backpressure_events: watch.episodes,
+            current_rate_limit: word.limit() as f64,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The setters of a layer that speaks HTTP and gRPC.
+
+use bytes::Bytes;
+use http::{Response, request, response};
+
+use super::BackpressureLayer;
+use crate::{
+    Rejected,
+    limit::Outcome,
+    protocol::{Http, Plain, ReleaseAt, SampleAt},
+};
+
+impl BackpressureLayer<Http> {
+    /// The layer for any `Service + Clone`, with the error [`Error`](crate::Error).
+    ///
+    /// # Panics
+    ///
+    /// If a closure was set before: it was made for HTTP.
+    #[track_caller]
+    #[must_use]
+    pub fn plain(self) -> BackpressureLayer<Plain> {
+        assert!(
+            !self.protocol.has_closures(),
+            "`plain` was called after a closure had been set; call it first"
+        );
+        self.with_protocol(|_| Plain::default())
+    }
+
+    /// When the slot comes back. Default: [`ReleaseAt::BodyEnd`].
+    #[must_use]
+    pub fn release_at(mut self, release_at: ReleaseAt) -> Self {
+        self.protocol.release_at = release_at;
+        self
+    }
+
+    /// When the latency is measured. Default: [`SampleAt::Auto`].
+    #[must_use]
+    pub fn sample_at(mut self, sample_at: SampleAt) -> Self {
+        self.protocol.sample_at = sample_at;
+        self
+    }
+
+    /// Lets requests for which `exempt` holds pass by the gate, such as health probes: they need no slot, are not
+    /// counted, and pass while the gate drains. Of several closures it is enough that one holds.
+    ///
+    /// ```
+    /// use tower_backpressure::BackpressureLayer;
+    ///
+    /// let layer = BackpressureLayer::drop_newest(100).exempt(|head| head.uri.path() == "/healthz");
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn exempt<F>(mut self, exempt: F) -> Self
+    where
+        F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
+    {
+        self.protocol.exempt(exempt);
+        self
+    }
+
+    /// Says how a request went, by the head of its response. Default: 429, 503, 504, 529 and gRPC's
+    /// `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED` and `UNAVAILABLE` are overload, as is an error of the service;
+    /// other statuses from 400 on and other gRPC errors are ignored. With a closure, trailers are not read.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_backpressure::{BackpressureLayer, limit::{Aimd, Outcome}};
+    ///
+    /// // This upstream says 500 when its database is overloaded.
+    /// let layer = BackpressureLayer::adaptive(Aimd::default()).classify(|head| match head.status {
+    ///     StatusCode::INTERNAL_SERVER_ERROR => Outcome::Overload,
+    ///     status if status.is_success() => Outcome::Success,
+    ///     _ => Outcome::Ignore,
+    /// });
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn classify<F>(mut self, classify: F) -> Self
+    where
+        F: Fn(&response::Parts) -> Outcome + Send + Sync + 'static,
+    {
+        self.protocol.classify(classify);
+        self
+    }
+
+    /// Makes the answer to an HTTP request that is refused. A gRPC call is refused in gRPC's words all the same, since
+    /// its client understands no others. The response gets the [`Rejected`] as an extension in any case.
+    ///
+    /// ```
+    /// use http::{Response, StatusCode};
+    /// use tower_backpressure::BackpressureLayer;
+    ///
+    /// let layer = BackpressureLayer::drop_newest(100).respond(|_request, rejected| {
+    ///     let seconds = rejected.retry_after().as_secs() + 1;
+    ///     Response::builder()
+    ///         .status(StatusCode::TOO_MANY_REQUESTS)
+    ///         .header("retry-after", seconds)
+    ///         .body("come back later".into())
+    ///         .expect("a valid response")
+    /// });
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn respond<F>(mut self, respond: F) -> Self
+    where
+        F: Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync + 'static,
+    {
+        self.protocol.respond(respond);
+        self
+    }
+}

@@ -1,0 +1,32 @@
+//! What can be sent to and shared between threads, and shown.
+
+use std::fmt::Debug;
+
+use tower_backpressure::{
+    Backpressure, BackpressureLayer, BackpressureMetrics, ConfigError, Error, Handle, Reason,
+    Rejected,
+    limit::{Aimd, Fixed, Outcome, Sample},
+    protocol::Plain,
+};
+
+fn is<T: Send + Sync + Unpin + Debug + 'static>() {}
+
+#[test]
+fn everything_is_send_sync_and_debug() {
+    is::<BackpressureLayer>();
+    is::<BackpressureLayer<Plain>>();
+    is::<Backpressure<()>>();
+    is::<Backpressure<(), Plain>>();
+    is::<BackpressureMetrics>();
+    is::<ConfigError>();
+    is::<Error<()>>();
+    is::<Handle>();
+    is::<Reason>();
+    is::<Rejected>();
+    is::<Aimd>();
+    is::<Fixed>();
+    is::<Outcome>();
+    is::<Sample>();
+    #[cfg(feature = "http")]
+    is::<tower_backpressure::protocol::ResponseBody<()>>();
+}

@@ -1,0 +1,13 @@
+//! The layer over plain services and over bodies, without a server.
+#![cfg(feature = "http")]
+#![allow(clippy::disallowed_methods, reason = "tests may look at the clock")]
+
+mod adaptive;
+mod block;
+mod body;
+mod contract;
+mod drain;
+mod drop;
+mod refusal;
+mod shadow;
+mod support;
