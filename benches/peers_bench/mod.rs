@@ -7,6 +7,10 @@ use std::{
 };
 
 pub fn run(bench: &str) {
+    // `cargo test --all-targets` runs benches as well, without this.
+    if !env::args().any(|arg| arg == "--bench") {
+        return;
+    }
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["bench", "--package", "backpressure-peers"])

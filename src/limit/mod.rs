@@ -13,6 +13,15 @@
 //! | [`Windowed`] | gives another limit one sample for each window of time |
 //! | [`Fixed`] | always the same number, until a [`Handle`](crate::Handle) changes it |
 //!
+//! # Where a limit belongs
+//!
+//! Inside a layer that retries, once per attempt: outside of it, the time a request spends backing off between attempts
+//! looks like latency, and the limit falls because of its own refusals.
+//!
+//! A limit on concurrency is the wrong tool for a service that counts requests per second (it refuses at any
+//! concurrency; use a rate), and it sees little where the time of a request is its size: then the mix of requests moves
+//! the latency more than the load does.
+//!
 //! # Examples
 //!
 //! A limit of your own needs two methods:

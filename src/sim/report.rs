@@ -2,6 +2,7 @@ use std::{fmt, time::Duration};
 
 /// What happened.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Report {
     /// By the phase in which a caller first came, whenever the answer did.
     pub phases: Vec<Tally>,
@@ -11,6 +12,7 @@ pub struct Report {
 
 /// What became of the callers of a phase.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Tally {
     /// Callers, each counted once however often it retried.
     pub callers: u64,
@@ -30,6 +32,7 @@ pub struct Tally {
 
 /// A step of the series.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct Point {
     /// The end of the step.
     pub at: Duration,

@@ -22,7 +22,7 @@ const REFUSED: f64 = 0.1;
 /// are better, but a long overload with even work lets the limit drift to several times the workers.
 const FOLLOWS: f64 = 0.8;
 /// How far up to `high` the limit still grows.
-const GROWS: f64 = 0.5;
+const GROWS: f64 = 0.4;
 /// The fewest samples that make a round.
 const ROUND: usize = 20;
 /// The fewest that make a lost one.
