@@ -44,6 +44,7 @@
 //! | `http` | yes | the layer speaks HTTP and gRPC; without it, after `.plain()`, any `Service + Clone` |
 //! | `metrics` | yes | counters, gauges and histograms through the [`metrics`](https://docs.rs/metrics) facade |
 //! | `tracing` | no | events for limit changes and for the first refusal of an episode |
+//! | `sim` | no | a simulator in virtual time, to try a limit of your own |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]

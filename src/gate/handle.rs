@@ -60,8 +60,8 @@ impl Handle {
     /// Moves the limit, up or down, under load. Values above [`MAX_LIMIT`] are taken for it.
     ///
     /// Raised, it lets waiting requests in at once. Lowered, it interrupts nobody: as permits come back nobody is let in
-    /// until fewer requests are in flight than the new limit. An adaptive limit goes on from `limit`, as far as its
-    /// algorithm implements [`Limit::set_limit`](crate::limit::Limit::set_limit).
+    /// until fewer requests are in flight than the new limit. An adaptive limit goes on from `limit`, within its own bounds
+    /// and as far as its algorithm implements [`Limit::set_limit`](crate::limit::Limit::set_limit).
     ///
     /// # Panics
     ///

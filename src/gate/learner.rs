@@ -59,11 +59,12 @@ impl Learner {
         Some((before, after))
     }
 
-    /// The limit was set by hand.
-    pub(crate) fn set_limit(&self, to: usize, slots: &Slots) -> usize {
+    /// The limit was set by hand. Gives the limit before and after.
+    pub(crate) fn set_limit(&self, to: usize, slots: &Slots) -> (usize, usize) {
         let mut limit = lock(&self.limit);
-        guarded(&mut limit, |limit| limit.set_limit(to));
-        slots.set_limit(to).limit()
+        let kept = guarded(&mut limit, |limit| limit.set_limit(to)).unwrap_or(to);
+        let after = kept.clamp(1, MAX_LIMIT);
+        (slots.set_limit(after).limit(), after)
     }
 }
 

@@ -237,12 +237,12 @@ impl Gate {
     }
 
     fn set_limit(self: &Arc<Self>, limit: usize) {
-        let before = match &self.learner {
+        let (before, after) = match &self.learner {
             Some(learner) => learner.set_limit(limit, &self.slots),
-            None => self.slots.set_limit(limit).limit(),
+            None => (self.slots.set_limit(limit).limit(), limit),
         };
-        if before != limit {
-            self.limit_moved(before, limit);
+        if before != after {
+            self.limit_moved(before, after);
         }
     }
 

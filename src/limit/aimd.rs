@@ -90,8 +90,9 @@ impl Default for Aimd {
 }
 
 impl Aimd {
-    /// The lowest limit, in requests. Default: 1. Raise it where fewer requests at once can never be what is wanted,
-    /// for instance to the number of workers.
+    /// The lowest limit, in requests. Default: 1. Raise it where fewer requests at once can never be what is wanted.
+    /// Keep it below what the service can take: requests that queue at the lowest limit are taken for its normal latency,
+    /// since there is no lower one to compare with.
     #[must_use]
     pub fn min(mut self, min: usize) -> Self {
         self.min = min;
@@ -143,8 +144,9 @@ impl Limit for Aimd {
         self.state.insert(search).limit()
     }
 
-    fn set_limit(&mut self, limit: usize) {
-        self.state = Some(Search::new(self.bounded(limit as f64)));
+    fn set_limit(&mut self, limit: usize) -> usize {
+        let limit = self.bounded(limit as f64);
+        self.state.insert(Search::new(limit)).limit()
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

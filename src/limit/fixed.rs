@@ -45,8 +45,9 @@ impl Limit for Fixed {
         self.limit
     }
 
-    fn set_limit(&mut self, limit: usize) {
+    fn set_limit(&mut self, limit: usize) -> usize {
         self.limit = limit;
+        limit
     }
 
     fn learns(&self) -> bool {

@@ -142,8 +142,11 @@ impl Limit for Gradient2 {
         self.limit()
     }
 
-    fn set_limit(&mut self, limit: usize) {
-        self.limit = Some(limit.clamp(self.min, self.max) as f64);
+    fn set_limit(&mut self, limit: usize) -> usize {
+        // Not `clamp`, which panics where the bounds are the wrong way round.
+        let limit = limit.min(self.max).max(self.min);
+        self.limit = Some(limit as f64);
+        limit
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

@@ -81,11 +81,12 @@ pub trait Limit: Send + 'static {
     /// Learns from one request that ended and gives the limit from now on.
     fn update(&mut self, sample: &Sample) -> usize;
 
-    /// The limit was set by hand, with [`Handle::set_limit`](crate::Handle::set_limit): go on from there.
+    /// The limit was set by hand, with [`Handle::set_limit`](crate::Handle::set_limit): go on from there, and say from
+    /// where, should it be out of bounds.
     ///
     /// Unless this is implemented, the next sample moves the limit back to what `update` gives.
-    fn set_limit(&mut self, limit: usize) {
-        let _ = limit;
+    fn set_limit(&mut self, limit: usize) -> usize {
+        limit
     }
 
     /// Whether samples are wanted at all. `false` saves the gate two clock readings for each request.

@@ -119,8 +119,8 @@ impl<L: Limit> Limit for Windowed<L> {
         after
     }
 
-    fn set_limit(&mut self, limit: usize) {
-        self.inner.set_limit(limit);
+    fn set_limit(&mut self, limit: usize) -> usize {
+        self.inner.set_limit(limit)
     }
 
     fn learns(&self) -> bool {

@@ -103,6 +103,33 @@ async fn set_limit_restarts_the_search_from_there() {
 }
 
 #[tokio::test]
+async fn set_limit_keeps_within_the_bounds_of_the_algorithm() {
+    let handle = BackpressureLayer::adaptive(Aimd::default().min(2).max(64)).handle();
+    handle.set_limit(1000);
+    assert_eq!(handle.limit(), 64);
+    handle.set_limit(1);
+    assert_eq!(handle.limit(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn told_a_threshold_callers_that_leave_early_are_no_reason_to_fall() {
+    let limit = Aimd::default().initial(50).latency_threshold(1000 * MILLI);
+    let layer = BackpressureLayer::adaptive(limit).plain();
+    let service = layer.layer(service_fn(|_: u32| async {
+        sleep(100 * MILLI).await;
+        Ok::<_, Infallible>(())
+    }));
+    for _ in 0..20 {
+        let calls = (0..50).map(|n| {
+            let patience = if n % 2 == 0 { 5 * MILLI } else { 5000 * MILLI };
+            timeout(patience, service.clone().oneshot(n))
+        });
+        join_all(calls).await;
+    }
+    assert!(layer.handle().limit() >= 50, "{}", layer.handle().limit());
+}
+
+#[tokio::test]
 async fn a_limit_that_panics_stays_where_it_was_and_loses_no_permit() {
     struct Broken;
     impl Limit for Broken {

@@ -102,7 +102,7 @@ fn scenes() -> Vec<Scene> {
             ("2x", 2.0, Change::Nothing),
             ("10x", 10.0, Change::Nothing),
             ("slower 3x", 0.8, Change::WorkTakes(3)),
-            ("quarter", 0.8, Change::WorkersLeft(WORKERS / 4)),
+            ("2 of 10", 0.8, Change::WorkersLeft(WORKERS / 5)),
         ] {
             scenes.push(Scene {
                 name,

@@ -111,7 +111,7 @@ impl Search {
     }
 
     pub(super) fn update(&mut self, bounds: &Aimd, sample: &Sample) {
-        if self.settled(sample) && self.gather(sample) {
+        if self.settled(sample) && self.gather(bounds, sample) {
             let round = std::mem::take(&mut self.round);
             self.decide(bounds, &round, sample.at);
         }
@@ -130,14 +130,19 @@ impl Search {
     }
 
     /// Adds a sample to the round. Whether that ends it.
-    fn gather(&mut self, sample: &Sample) -> bool {
+    fn gather(&mut self, bounds: &Aimd, sample: &Sample) -> bool {
         let latency = sample.latency.max(SHORTEST).as_secs_f64().ln();
+        // A caller that left before a healthy answer would have come tells nothing.
+        let healthy = match bounds.latency_threshold {
+            Some(threshold) => Some(threshold.as_secs_f64().ln()),
+            None => self.base,
+        };
         let round = &mut self.round;
         round.peak = round.peak.max(sample.in_flight);
         match sample.outcome {
             Outcome::Success => round.complete(latency),
             Outcome::Overload => round.refused += 1,
-            Outcome::Cancelled if self.base.is_some_and(|base| latency < base) => {}
+            Outcome::Cancelled if healthy.is_some_and(|healthy| latency < healthy) => {}
             Outcome::Cancelled => {
                 round.complete(latency);
                 round.gone += 1;
