@@ -38,7 +38,7 @@ impl Rejected {
     }
 
     /// When to try again: the time in which the gate works off those that wait and those it has just refused, at the
-    /// pace it has lately kept; 1 s where it has no pace yet. Between 1 ms and 60 s, spread by ± 30 % so that those
+    /// pace it has lately kept; 1 s where it has no pace yet, and while it drains. Between 1 ms and 60 s, spread by ± 30 % so that those
     /// refused together do not come back together.
     pub fn retry_after(&self) -> Duration {
         self.retry_after

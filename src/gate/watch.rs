@@ -30,12 +30,17 @@ impl Gate {
     /// Counts a refusal and says when to come back.
     pub(crate) fn reject(&self, reason: Reason, waited: Duration) -> Rejected {
         let nth = self.rejected.fetch_add(1, Ordering::Relaxed);
-        let first = self.note_full();
-        if !first && nth % REFUSALS_PER_HINT == 0 {
-            self.observe();
-        }
+        let hint = if reason == Reason::Draining {
+            // This gate will not let anybody in again; what takes over will, and there is no telling how fast.
+            pace::UNKNOWN
+        } else {
+            let first = self.note_full();
+            if !first && nth % REFUSALS_PER_HINT == 0 {
+                self.observe();
+            }
+            Duration::from_nanos(self.hint_nanos.load(Ordering::Relaxed))
+        };
         self.recording.rejected(self, reason);
-        let hint = Duration::from_nanos(self.hint_nanos.load(Ordering::Relaxed));
         Rejected {
             reason,
             retry_after: pace::jittered(hint, self.seed.wrapping_add(nth)),

@@ -29,6 +29,20 @@ async fn drain_refuses_the_new_and_ends_when_the_last_permit_is_back() {
     handle.drain().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_by_a_draining_gate_is_not_told_its_pace() {
+    let work = Work::default();
+    work.finish(1);
+    let layer = BackpressureLayer::drop_newest(1).plain();
+    let service = layer.layer(work);
+    service.clone().oneshot(7).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    layer.handle().drain().await;
+    let refused = service.oneshot(7).await.unwrap_err();
+    let millis = refused.rejected().unwrap().retry_after().as_millis();
+    assert!((700..=1300).contains(&millis), "{millis}");
+}
+
 #[tokio::test]
 async fn drain_refuses_those_who_wait() {
     for layer in [
