@@ -1,11 +1,4 @@
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 
 use futures_util::poll;
 use tokio::time::{Instant, sleep};
@@ -16,21 +9,19 @@ use tower_backpressure::{
 
 use crate::support::{Work, settle};
 
-type Plainly = Backpressure<Work, Plain>;
+pub type Plainly = Backpressure<Work, Plain>;
 
-fn block(limit: usize) -> (Work, Plainly) {
+pub fn block(limit: usize) -> (Work, Plainly) {
     let work = Work::default();
     let service = BackpressureLayer::block(limit).plain().layer(work.clone());
     (work, service)
 }
-
 fn reason<T: std::fmt::Debug, E: std::fmt::Debug>(result: Result<T, Error<E>>) -> Reason {
     match result {
         Err(Error::Rejected(rejected)) => rejected.reason(),
         other => panic!("should be refused, but {other:?}"),
     }
 }
-
 #[tokio::test]
 async fn poll_ready_is_pending_while_full() {
     let (work, mut service) = block(1);
@@ -41,7 +32,6 @@ async fn poll_ready_is_pending_while_full() {
     running.await.unwrap().unwrap();
     assert!(poll!(other.ready()).is_ready());
 }
-
 #[tokio::test]
 async fn waiters_are_served_in_the_order_in_which_they_came() {
     let (work, service) = block(1);
@@ -62,129 +52,6 @@ async fn waiters_are_served_in_the_order_in_which_they_came() {
     }
     assert_eq!((work.peak(), handle.in_flight()), (1, 0));
 }
-
-#[tokio::test]
-async fn an_idle_parked_instance_makes_nobody_shed() {
-    let (work, service) = block(1);
-    let mut running = LoadShed::new(service.clone());
-    let first = tokio::spawn(running.ready().await.unwrap().call(7));
-    settle().await;
-
-    let mut idle = LoadShed::new(service.clone());
-    // Load shed says ready, and parks the instance inside.
-    idle.ready().await.unwrap();
-    assert_eq!(service.handle().waiting(), 1);
-    work.finish(21);
-    first.await.unwrap().unwrap();
-
-    for nth in 0..20 {
-        let shed = LoadShed::new(service.clone()).oneshot(7).await;
-        assert!(shed.is_ok(), "call {nth} was shed: {shed:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn live_waiters_behind_an_idle_instance_are_all_served() {
-    let (work, service) = block(1);
-    let mut running = service.clone();
-    let first = tokio::spawn(running.ready().await.unwrap().call(7));
-    let mut idle = LoadShed::new(service.clone());
-    idle.ready().await.unwrap();
-    let waiters: Vec<_> = (0..20)
-        .map(|_| tokio::spawn(service.clone().oneshot(7)))
-        .collect();
-    settle().await;
-    assert_eq!(service.handle().waiting(), 21);
-
-    work.finish(21);
-    first.await.unwrap().unwrap();
-    let began = Instant::now();
-    for waiter in waiters {
-        waiter.await.unwrap().unwrap();
-    }
-    assert!(began.elapsed() < Duration::from_millis(10));
-    drop(idle);
-    assert_eq!(service.handle().waiting(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn many_idle_instances_in_a_row_hold_up_nobody_for_long() {
-    let (work, service) = block(1);
-    let mut running = service.clone();
-    let first = tokio::spawn(running.ready().await.unwrap().call(7));
-    let mut idle: Vec<_> = (0..10).map(|_| service.clone()).collect();
-    for instance in &mut idle {
-        assert!(poll!(instance.ready()).is_pending());
-    }
-    let live = tokio::spawn(service.clone().oneshot(7));
-    settle().await;
-    work.finish(2);
-    first.await.unwrap().unwrap();
-    let began = Instant::now();
-    live.await.unwrap().unwrap();
-    assert!(began.elapsed() <= Duration::from_millis(30));
-}
-
-/// Callers that ask again as soon as they were served, each in a task of its own. How often each was served.
-async fn greedy_callers(limit: usize, callers: usize, calls: usize) -> Vec<usize> {
-    let service = BackpressureLayer::block(limit)
-        .plain()
-        .layer(tower::service_fn(|_: u32| async {
-            tokio::task::yield_now().await;
-            Ok::<_, std::convert::Infallible>(())
-        }));
-    let left = Arc::new(AtomicUsize::new(calls));
-    let callers = (0..callers).map(|_| {
-        let (mut service, left) = (service.clone(), Arc::clone(&left));
-        tokio::spawn(async move {
-            let mut served = 0;
-            let one_less = |left: usize| left.checked_sub(1);
-            while left.fetch_update(SeqCst, SeqCst, one_less).is_ok() {
-                service.ready().await.unwrap().call(7).await.unwrap();
-                served += 1;
-            }
-            served
-        })
-    });
-    let served = futures_util::future::join_all(callers).await;
-    served.into_iter().map(Result::unwrap).collect()
-}
-
-#[tokio::test]
-async fn a_caller_that_asks_again_at_once_does_not_starve_a_waiter() {
-    let served = greedy_callers(1, 2, 1000).await;
-    assert!(served.iter().all(|n| *n > 300), "{served:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_greedy_callers_share_five_slots() {
-    let served = greedy_callers(5, 20, 20_000).await;
-    assert!(served.iter().all(|n| *n > 200), "{served:?}");
-}
-
-#[tokio::test]
-async fn a_slot_kept_for_a_waiter_that_then_left_alone_is_free_again_after_a_moment() {
-    let (work, service) = block(1);
-    work.finish(100);
-    let mut holder = service.clone();
-    holder.ready().await.unwrap();
-    let mut idle = service.clone();
-    assert!(poll!(idle.ready()).is_pending());
-    drop(holder);
-    // Called, and quick to come, but another was quicker: the next slot is kept for it.
-    let mut quicker = service.clone();
-    quicker.ready().await.unwrap();
-    assert!(poll!(idle.ready()).is_pending());
-    drop(quicker);
-    assert_eq!(service.handle().in_flight(), 1);
-    // It never comes for that.
-    for _ in 0..20 {
-        service.clone().oneshot(7).await.unwrap();
-    }
-    drop(idle);
-    assert_eq!(service.handle().in_flight(), 0);
-}
-
 #[tokio::test]
 async fn an_instance_to_be_refused_is_served_if_a_slot_came_free_before_its_call() {
     let work = Work::default();
@@ -202,7 +69,6 @@ async fn an_instance_to_be_refused_is_served_if_a_slot_came_free_before_its_call
     let metrics = late.handle().snapshot();
     assert_eq!((metrics.dropped_count, metrics.consumed_count), (0, 1));
 }
-
 #[tokio::test]
 async fn readying_without_calling_is_no_request() {
     let (_work, service) = block(1);
@@ -213,35 +79,6 @@ async fn readying_without_calling_is_no_request() {
     assert_eq!(metrics.consumed_count, 0);
     assert_eq!(service.handle().in_flight(), 0);
 }
-
-#[tokio::test(start_paused = true)]
-async fn what_came_is_never_counted_down() {
-    let (_work, service) = block(1);
-    let mut last = 0;
-    let mut came = || {
-        let now = service.handle().snapshot().produced_count;
-        assert!(now >= last, "{last} → {now}");
-        last = now;
-    };
-    let mut holder = service.clone();
-    holder.ready().await.unwrap();
-    came();
-    let mut idle: Vec<_> = (0..3).map(|_| service.clone()).collect();
-    for instance in &mut idle {
-        assert!(poll!(instance.ready()).is_pending());
-        came();
-    }
-    drop(holder);
-    came();
-    for _ in 0..10 {
-        sleep(Duration::from_millis(1)).await;
-        came();
-    }
-    drop(idle);
-    came();
-    assert_eq!(last, 4);
-}
-
 #[tokio::test]
 async fn a_drained_gate_is_not_overloaded() {
     for layer in [
@@ -255,7 +92,6 @@ async fn a_drained_gate_is_not_overloaded() {
         assert_eq!(layer.handle().snapshot().backpressure_events, 0);
     }
 }
-
 #[tokio::test]
 async fn a_buffer_in_front_survives_refusals() {
     let work = Work::default();
@@ -269,7 +105,6 @@ async fn a_buffer_in_front_survives_refusals() {
     running.await.unwrap().unwrap();
     assert_eq!(buffer.oneshot(3).await.unwrap(), 3);
 }
-
 #[tokio::test]
 async fn a_spent_cooperative_budget_is_not_taken_for_full() {
     let service = BackpressureLayer::block(1)
@@ -293,7 +128,6 @@ async fn a_spent_cooperative_budget_is_not_taken_for_full() {
     });
     assert_eq!(shed.await.unwrap(), 0);
 }
-
 #[tokio::test]
 async fn beyond_max_waiting_the_refusal_is_fast_and_comes_from_the_call() {
     let work = Work::default();
@@ -314,7 +148,6 @@ async fn beyond_max_waiting_the_refusal_is_fast_and_comes_from_the_call() {
         waiter.await.unwrap().unwrap();
     }
 }
-
 #[tokio::test(start_paused = true)]
 async fn after_max_wait_the_call_is_refused_and_says_how_long_it_waited() {
     let work = Work::default();
@@ -331,7 +164,6 @@ async fn after_max_wait_the_call_is_refused_and_says_how_long_it_waited() {
     assert!(rejected.waited() >= max_wait && rejected.waited() < 2 * max_wait);
     assert_eq!(layer.handle().waiting(), 0);
 }
-
 #[tokio::test(start_paused = true)]
 async fn with_a_max_wait_an_idle_parked_instance_answers_when_it_is_asked_again() {
     let work = Work::default();
@@ -349,7 +181,6 @@ async fn with_a_max_wait_an_idle_parked_instance_answers_when_it_is_asked_again(
     // Its time is over, but a slot is free: a refusal would help nobody.
     assert!(idle.oneshot(7).await.is_ok());
 }
-
 #[tokio::test]
 async fn a_waiter_that_leaves_is_not_waited_for() {
     let (work, service) = block(1);
@@ -366,51 +197,6 @@ async fn a_waiter_that_leaves_is_not_waited_for() {
     second.await.unwrap();
     assert_eq!(service.handle().in_flight(), 0);
 }
-
-#[test]
-fn a_permit_that_comes_back_without_a_runtime_still_finds_the_live_waiter() {
-    let (work, service) = block(1);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let mut holder = service.clone();
-    let mut idle = service.clone();
-    runtime.block_on(async {
-        holder.ready().await.unwrap();
-        assert!(poll!(idle.ready()).is_pending());
-    });
-    let live = runtime.spawn(service.clone().oneshot(7));
-    while service.handle().waiting() < 2 {
-        std::thread::yield_now();
-    }
-    work.finish(1);
-    std::thread::spawn(move || drop(holder)).join().unwrap();
-    runtime.block_on(live).unwrap().unwrap();
-}
-
-#[test]
-fn a_waiter_outlives_the_runtime_in_which_somebody_looked_after_the_queue() {
-    let (work, service) = block(1);
-    let ended = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let lasting = tokio::runtime::Runtime::new().unwrap();
-    let mut holder = service.clone();
-    let mut idle = service.clone();
-    ended.block_on(async {
-        holder.ready().await.unwrap();
-        assert!(poll!(idle.ready()).is_pending());
-    });
-    let live = lasting.spawn(service.clone().oneshot(7));
-    while service.handle().waiting() < 2 {
-        std::thread::yield_now();
-    }
-    work.finish(1);
-    // The permit comes back in a runtime that ends before a millisecond has passed in it.
-    ended.block_on(async { drop(holder) });
-    drop(ended);
-    lasting.block_on(live).unwrap().unwrap();
-}
-
 #[tokio::test]
 async fn callers_that_leave_while_they_wait_have_come_all_the_same() {
     let (_work, service) = block(1);
@@ -422,7 +208,6 @@ async fn callers_that_leave_while_they_wait_have_come_all_the_same() {
     let metrics = service.handle().snapshot();
     assert_eq!((metrics.produced_count, metrics.current_depth), (4, 0));
 }
-
 #[tokio::test]
 async fn a_permit_that_is_never_used_comes_back_with_its_instance() {
     let (_, mut service) = block(1);
@@ -435,7 +220,6 @@ async fn a_permit_that_is_never_used_comes_back_with_its_instance() {
     assert_eq!(handle.in_flight(), 0);
     drop(clone);
 }
-
 #[tokio::test]
 async fn with_exempt_requests_wait_in_their_calls_and_the_exempt_pass() {
     let work = Work::default();
@@ -460,14 +244,12 @@ async fn with_exempt_requests_wait_in_their_calls_and_the_exempt_pass() {
         "the exempt is not counted"
     );
 }
-
 #[test]
 fn a_zero_limit_is_refused_when_it_is_built() {
     let panic = std::panic::catch_unwind(|| BackpressureLayer::block(0)).unwrap_err();
     let message = panic.downcast_ref::<String>().unwrap();
     assert_eq!(message, "limit is 0, but must be at least 1");
 }
-
 #[test]
 fn a_setter_after_sharing_panics_and_says_so() {
     let layer = BackpressureLayer::block(1);

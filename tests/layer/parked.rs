@@ -1,0 +1,201 @@
+//! Instances that wait in `poll_ready`: some are driven on, some are left alone, and nobody can tell which.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use futures_util::poll;
+use tokio::time::{Instant, sleep};
+use tower::{Layer, Service, ServiceExt, load_shed::LoadShed};
+use tower_backpressure::BackpressureLayer;
+
+use crate::{block::block, support::settle};
+
+#[tokio::test]
+async fn an_idle_parked_instance_makes_nobody_shed() {
+    let (work, service) = block(1);
+    let mut running = LoadShed::new(service.clone());
+    let first = tokio::spawn(running.ready().await.unwrap().call(7));
+    settle().await;
+
+    let mut idle = LoadShed::new(service.clone());
+    // Load shed says ready, and parks the instance inside.
+    idle.ready().await.unwrap();
+    assert_eq!(service.handle().waiting(), 1);
+    work.finish(21);
+    first.await.unwrap().unwrap();
+
+    for nth in 0..20 {
+        let shed = LoadShed::new(service.clone()).oneshot(7).await;
+        assert!(shed.is_ok(), "call {nth} was shed: {shed:?}");
+    }
+}
+#[tokio::test(start_paused = true)]
+async fn live_waiters_behind_an_idle_instance_are_all_served() {
+    let (work, service) = block(1);
+    let mut running = service.clone();
+    let first = tokio::spawn(running.ready().await.unwrap().call(7));
+    let mut idle = LoadShed::new(service.clone());
+    idle.ready().await.unwrap();
+    let waiters: Vec<_> = (0..20)
+        .map(|_| tokio::spawn(service.clone().oneshot(7)))
+        .collect();
+    settle().await;
+    assert_eq!(service.handle().waiting(), 21);
+
+    work.finish(21);
+    first.await.unwrap().unwrap();
+    let began = Instant::now();
+    for waiter in waiters {
+        waiter.await.unwrap().unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_millis(10));
+    drop(idle);
+    assert_eq!(service.handle().waiting(), 0);
+}
+#[tokio::test(start_paused = true)]
+async fn many_idle_instances_in_a_row_hold_up_nobody_for_long() {
+    let (work, service) = block(1);
+    let mut running = service.clone();
+    let first = tokio::spawn(running.ready().await.unwrap().call(7));
+    let mut idle: Vec<_> = (0..10).map(|_| service.clone()).collect();
+    for instance in &mut idle {
+        assert!(poll!(instance.ready()).is_pending());
+    }
+    let live = tokio::spawn(service.clone().oneshot(7));
+    settle().await;
+    work.finish(2);
+    first.await.unwrap().unwrap();
+    let began = Instant::now();
+    live.await.unwrap().unwrap();
+    assert!(began.elapsed() <= Duration::from_millis(30));
+}
+/// Callers that ask again as soon as they were served, each in a task of its own. How often each was served.
+async fn greedy_callers(limit: usize, callers: usize, calls: usize) -> Vec<usize> {
+    let service = BackpressureLayer::block(limit)
+        .plain()
+        .layer(tower::service_fn(|_: u32| async {
+            tokio::task::yield_now().await;
+            Ok::<_, std::convert::Infallible>(())
+        }));
+    let left = Arc::new(AtomicUsize::new(calls));
+    let callers = (0..callers).map(|_| {
+        let (mut service, left) = (service.clone(), Arc::clone(&left));
+        tokio::spawn(async move {
+            let mut served = 0;
+            let one_less = |left: usize| left.checked_sub(1);
+            while left.fetch_update(SeqCst, SeqCst, one_less).is_ok() {
+                service.ready().await.unwrap().call(7).await.unwrap();
+                served += 1;
+            }
+            served
+        })
+    });
+    let served = futures_util::future::join_all(callers).await;
+    served.into_iter().map(Result::unwrap).collect()
+}
+#[tokio::test]
+async fn a_caller_that_asks_again_at_once_does_not_starve_a_waiter() {
+    let served = greedy_callers(1, 2, 1000).await;
+    assert!(served.iter().all(|n| *n > 300), "{served:?}");
+}
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_greedy_callers_share_five_slots() {
+    let served = greedy_callers(5, 20, 20_000).await;
+    assert!(served.iter().all(|n| *n > 200), "{served:?}");
+}
+#[tokio::test]
+async fn a_slot_kept_for_a_waiter_that_then_left_alone_is_free_again_after_a_moment() {
+    let (work, service) = block(1);
+    work.finish(100);
+    let mut holder = service.clone();
+    holder.ready().await.unwrap();
+    let mut idle = service.clone();
+    assert!(poll!(idle.ready()).is_pending());
+    drop(holder);
+    // Called, and quick to come, but another was quicker: the next slot is kept for it.
+    let mut quicker = service.clone();
+    quicker.ready().await.unwrap();
+    assert!(poll!(idle.ready()).is_pending());
+    drop(quicker);
+    assert_eq!(service.handle().in_flight(), 1);
+    // It never comes for that.
+    for _ in 0..20 {
+        service.clone().oneshot(7).await.unwrap();
+    }
+    drop(idle);
+    assert_eq!(service.handle().in_flight(), 0);
+}
+#[tokio::test(start_paused = true)]
+async fn what_came_is_never_counted_down() {
+    let (_work, service) = block(1);
+    let mut last = 0;
+    let mut came = || {
+        let now = service.handle().snapshot().produced_count;
+        assert!(now >= last, "{last} → {now}");
+        last = now;
+    };
+    let mut holder = service.clone();
+    holder.ready().await.unwrap();
+    came();
+    let mut idle: Vec<_> = (0..3).map(|_| service.clone()).collect();
+    for instance in &mut idle {
+        assert!(poll!(instance.ready()).is_pending());
+        came();
+    }
+    drop(holder);
+    came();
+    for _ in 0..10 {
+        sleep(Duration::from_millis(1)).await;
+        came();
+    }
+    drop(idle);
+    came();
+    assert_eq!(last, 4);
+}
+#[test]
+fn a_permit_that_comes_back_without_a_runtime_still_finds_the_live_waiter() {
+    let (work, service) = block(1);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut holder = service.clone();
+    let mut idle = service.clone();
+    runtime.block_on(async {
+        holder.ready().await.unwrap();
+        assert!(poll!(idle.ready()).is_pending());
+    });
+    let live = runtime.spawn(service.clone().oneshot(7));
+    while service.handle().waiting() < 2 {
+        std::thread::yield_now();
+    }
+    work.finish(1);
+    std::thread::spawn(move || drop(holder)).join().unwrap();
+    runtime.block_on(live).unwrap().unwrap();
+}
+#[test]
+fn a_waiter_outlives_the_runtime_in_which_somebody_looked_after_the_queue() {
+    let (work, service) = block(1);
+    let ended = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let lasting = tokio::runtime::Runtime::new().unwrap();
+    let mut holder = service.clone();
+    let mut idle = service.clone();
+    ended.block_on(async {
+        holder.ready().await.unwrap();
+        assert!(poll!(idle.ready()).is_pending());
+    });
+    let live = lasting.spawn(service.clone().oneshot(7));
+    while service.handle().waiting() < 2 {
+        std::thread::yield_now();
+    }
+    work.finish(1);
+    // The permit comes back in a runtime that ends before a millisecond has passed in it.
+    ended.block_on(async { drop(holder) });
+    drop(ended);
+    lasting.block_on(live).unwrap().unwrap();
+}
