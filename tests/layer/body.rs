@@ -11,7 +11,7 @@ use tower_backpressure::{ReleaseAt, limit::Outcome};
 
 use crate::script::{Bench, Script, sse, trailers};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn held_until_the_body_has_ended() {
     let bench = Bench::new();
     let mut response = bench.get(Response::new(Script::data(&["a", "b"]))).await;
@@ -28,7 +28,7 @@ async fn held_until_the_body_has_ended() {
         (0, 1)
     );
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn back_with_the_last_frame_where_the_body_knows_that_it_is_the_last() {
     let bench = Bench::new();
     let body = Script {
@@ -41,7 +41,7 @@ async fn back_with_the_last_frame_where_the_body_knows_that_it_is_the_last() {
     response.body_mut().frame().await;
     assert_eq!(bench.in_flight(), 0, "a server need not ask again");
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn back_at_once_where_no_body_can_come() {
     let bench = Bench::new();
     let empty = bench.get(Response::new(Empty::new())).await;
@@ -67,7 +67,7 @@ async fn back_at_once_where_no_body_can_come() {
     assert_eq!(bench.handle().snapshot().consumed_count, 6);
     assert_eq!(bench.samples(), vec![(0, Outcome::Success); 6]);
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn back_when_the_body_is_dropped() {
     let bench = Bench::new();
     let body = Script {
@@ -80,7 +80,7 @@ async fn back_when_the_body_is_dropped() {
     drop(response);
     assert_eq!(bench.in_flight(), 0);
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn back_when_the_body_fails() {
     let bench = Bench::new();
     let body = Script::data(&["a"]).and(Err(io::Error::other("reset")));
@@ -89,7 +89,7 @@ async fn back_when_the_body_fails() {
     assert!(response.body_mut().frame().await.unwrap().is_err());
     assert_eq!(bench.in_flight(), 0);
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn back_when_the_handler_panics() {
     let bench = Bench::new();
     let panics = service_fn(|_: Request<()>| async {
@@ -103,7 +103,7 @@ async fn back_when_the_handler_panics() {
     assert_eq!(bench.in_flight(), 0);
     assert_eq!(bench.samples(), [], "a panic says nothing about load");
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn back_when_the_inner_service_fails() {
     let bench = Bench::new();
     let fails = service_fn(|_: Request<()>| async {
@@ -114,7 +114,7 @@ async fn back_when_the_inner_service_fails() {
     assert_eq!(bench.in_flight(), 0);
     assert_eq!(bench.samples(), [(0, Outcome::Overload)]);
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn size_end_and_trailers_are_those_of_the_inner_body() {
     let bench = Bench::new();
     let body = Script {
@@ -129,7 +129,7 @@ async fn size_end_and_trailers_are_those_of_the_inner_body() {
     assert_eq!(collected.trailers().unwrap()["grpc-status"], "0");
     assert_eq!(collected.to_bytes(), "abc");
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn release_at_says_when_the_slot_comes_back() {
     for (release_at, after_head, after_frame) in [
         (ReleaseAt::BodyEnd, 1, 1),

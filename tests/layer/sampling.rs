@@ -34,7 +34,7 @@ impl Body for Panics {
         panic!("a body with a mistake")
     }
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_panic_is_not_taken_for_a_caller_that_left() {
     use futures_util::FutureExt;
     use std::panic::AssertUnwindSafe;
@@ -104,7 +104,7 @@ async fn a_stream_cut_before_its_first_frame_took_at_least_that_long() {
     drop(response);
     assert_eq!(bench.samples(), [(40, Outcome::Cancelled)]);
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn grpc_overload_is_read_from_headers_and_trailers() {
     for (status, outcome) in [
         ("0", Outcome::Success),
@@ -131,7 +131,7 @@ async fn grpc_overload_is_read_from_headers_and_trailers() {
         assert_eq!(bench.samples(), [(0, outcome)], "{status} in trailers");
     }
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_grpc_stream_that_ends_in_overload_is_learned_from_a_second_time() {
     let bench = Bench::new();
     let response = bench
@@ -142,7 +142,7 @@ async fn a_grpc_stream_that_ends_in_overload_is_learned_from_a_second_time() {
     assert_eq!(bench.samples(), expected);
     assert_eq!(bench.handle().snapshot().consumed_count, 1);
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn other_failures_are_ignored() {
     for status in [400, 401, 404, 500, 502] {
         let bench = Bench::new();
@@ -159,7 +159,7 @@ async fn other_failures_are_ignored() {
         assert_eq!(bench.samples(), [(0, Outcome::Overload)], "{status}");
     }
 }
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn classify_has_the_last_word() {
     let bench = Bench::with(|layer| {
         layer.classify(|head| match head.status.as_u16() {
