@@ -81,12 +81,13 @@ impl Pace {
     }
 }
 
-/// `hint`, spread evenly over ± 30 % by a number that differs from refusal to refusal.
+/// `hint`, spread evenly over ± 30 % by a number that differs from refusal to refusal; in whole milliseconds, so that it
+/// reads the same wherever it is written.
 pub(crate) fn jittered(hint: Duration, random: u64) -> Duration {
     const WHOLE: u64 = 10_000;
     let share = WHOLE * 7 / 10 + mixed(random) % (WHOLE * 6 / 10 + 1);
-    let hint = hint.min(LONGEST).as_nanos() as u64;
-    Duration::from_nanos(hint / WHOLE * share).clamp(SHORTEST, LONGEST)
+    let micros = hint.min(LONGEST).as_micros() as u64;
+    Duration::from_millis(micros * share / WHOLE / 1000).clamp(SHORTEST, LONGEST)
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).

@@ -97,7 +97,7 @@ fn bounds_that_contradict_each_other_are_refused_by_name() {
         (Box::new(Aimd::default().min(0)), "min"),
         (Box::new(Aimd::default().max(0)), "max"),
         (Box::new(Aimd::default().initial(0)), "initial"),
-        (Box::new(Vegas::default().min(30)), "initial"),
+        (Box::new(Vegas::default().min(30).initial(20)), "initial"),
         (Box::new(Vegas::default().smoothing(f64::NAN)), "smoothing"),
         (Box::new(Gradient2::default().tolerance(0.5)), "tolerance"),
         (Box::new(Gradient2::default().max(MAX_LIMIT + 1)), "max"),

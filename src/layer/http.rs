@@ -11,7 +11,8 @@ use crate::{
 };
 
 impl BackpressureLayer<Http> {
-    /// The layer for any `Service + Clone`, with the error [`Error`](crate::Error).
+    /// The layer for any `Service + Clone`, with the error [`Error`](crate::Error). Not for axum and tonic, which take no
+    /// errors; `release_at` and `sample_at` mean nothing to it.
     ///
     /// # Panics
     ///

@@ -33,8 +33,9 @@ const MAX_WAITING: usize = 1024;
 ///
 /// # Setters
 ///
-/// They come in any order, but before the gate is shared by `.handle()`, `.clone()` or `.layer()`, and `.plain()` before
-/// any closure.
+/// They come in any order, but `.plain()` before any closure, and the first four before the gate is shared by `.handle()`,
+/// `.clone()` or `.layer()`. The others belong to the one layer that they are called on: two clones with different
+/// closures share one limit.
 ///
 /// | setter | default | meaning |
 /// |---|---|---|

@@ -3,7 +3,7 @@ mod search;
 use std::time::Duration;
 
 use self::search::{SHORTEST, Search};
-use super::{Limit, Sample, bounds};
+use super::{Limit, Sample, bounds::Bounds};
 use crate::ConfigError;
 
 /// Additive increase, multiplicative decrease, where every decrease is an experiment. Needs no tuning.
@@ -69,9 +69,7 @@ use crate::ConfigError;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Aimd {
-    min: usize,
-    max: usize,
-    initial: usize,
+    bounds: Bounds,
     latency_threshold: Option<Duration>,
     /// `None` until the first sample.
     state: Option<Search>,
@@ -80,9 +78,7 @@ pub struct Aimd {
 impl Default for Aimd {
     fn default() -> Self {
         Self {
-            min: 1,
-            max: 10_000,
-            initial: 10,
+            bounds: Bounds::new(10),
             latency_threshold: None,
             state: None,
         }
@@ -95,7 +91,7 @@ impl Aimd {
     /// since there is no lower one to compare with.
     #[must_use]
     pub fn min(mut self, min: usize) -> Self {
-        self.min = min;
+        self.bounds.min = min;
         self
     }
 
@@ -103,14 +99,16 @@ impl Aimd {
     /// file descriptors allow.
     #[must_use]
     pub fn max(mut self, max: usize) -> Self {
-        self.max = max;
+        self.bounds.max = max;
         self
     }
 
-    /// The limit to begin with, in requests. Default: 10, from which a few dozen requests suffice to double it.
+    /// The limit to begin with, in requests. Default: 10, or what is nearest to it between `min` and `max`; a few dozen
+    /// answers suffice to double it. Where answers are streams that last for minutes those few dozen take as long: there,
+    /// begin with as many as are certainly no trouble.
     #[must_use]
     pub fn initial(mut self, initial: usize) -> Self {
-        self.initial = initial;
+        self.bounds.begin_with(initial);
         self
     }
 
@@ -121,17 +119,13 @@ impl Aimd {
         self.latency_threshold = Some(threshold);
         self
     }
-
-    fn bounded(&self, limit: f64) -> f64 {
-        limit.min(self.max as f64).max(self.min as f64)
-    }
 }
 
 impl Limit for Aimd {
     fn limit(&self) -> usize {
         match &self.state {
             Some(search) => search.limit(),
-            None => self.initial,
+            None => self.bounds.initial(),
         }
     }
 
@@ -139,18 +133,18 @@ impl Limit for Aimd {
         let mut search = self
             .state
             .take()
-            .unwrap_or_else(|| Search::new(self.bounded(self.initial as f64)));
+            .unwrap_or_else(|| Search::new(self.bounds.keep_real(self.bounds.initial() as f64)));
         search.update(self, sample);
         self.state.insert(search).limit()
     }
 
     fn set_limit(&mut self, limit: usize) -> usize {
-        let limit = self.bounded(limit as f64);
-        self.state.insert(Search::new(limit)).limit()
+        let limit = self.bounds.keep(limit);
+        self.state.insert(Search::new(limit as f64)).limit()
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        bounds(self.min, self.initial, self.max)?;
+        self.bounds.validate()?;
         if self.latency_threshold.is_some_and(|t| t < SHORTEST) {
             let threshold = format!("{:?}", self.latency_threshold.unwrap_or_default());
             return Err(ConfigError::new(

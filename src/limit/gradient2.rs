@@ -1,4 +1,4 @@
-use super::{Limit, MAX_LIMIT, Outcome, Sample, bounds, windowed::Window};
+use super::{Limit, MAX_LIMIT, Outcome, Sample, bounds::Bounds, windowed::Window};
 use crate::ConfigError;
 
 /// Compares the latency of now with that of the last minutes, after Netflix's limit of that name.
@@ -27,9 +27,7 @@ use crate::ConfigError;
 /// Source: `Gradient2Limit` of <https://github.com/Netflix/concurrency-limits>.
 #[derive(Clone, Debug)]
 pub struct Gradient2 {
-    min: usize,
-    max: usize,
-    initial: usize,
+    bounds: Bounds,
     tolerance: f64,
     queue: usize,
     limit: Option<f64>,
@@ -43,9 +41,7 @@ const WINDOWS: f64 = 600.0;
 impl Default for Gradient2 {
     fn default() -> Self {
         Self {
-            min: 1,
-            max: 10_000,
-            initial: 20,
+            bounds: Bounds::new(20),
             tolerance: 1.5,
             queue: 4,
             limit: None,
@@ -59,7 +55,7 @@ impl Gradient2 {
     /// The lowest limit, in requests. Default: 1.
     #[must_use]
     pub fn min(mut self, min: usize) -> Self {
-        self.min = min;
+        self.bounds.min = min;
         self
     }
 
@@ -67,14 +63,14 @@ impl Gradient2 {
     /// when saturated for long, it is worth setting.
     #[must_use]
     pub fn max(mut self, max: usize) -> Self {
-        self.max = max;
+        self.bounds.max = max;
         self
     }
 
     /// The limit to begin with, in requests. Default: 20, as in the original.
     #[must_use]
     pub fn initial(mut self, initial: usize) -> Self {
-        self.initial = initial;
+        self.bounds.begin_with(initial);
         self
     }
 
@@ -118,11 +114,11 @@ impl Gradient2 {
         };
         let aim = gradient * limit + queue;
         let limit = (1.0 - SMOOTHING) * limit + SMOOTHING * aim;
-        limit.min(self.max as f64).max(self.min as f64)
+        self.bounds.keep_real(limit)
     }
 
     fn current(&self) -> f64 {
-        self.limit.unwrap_or(self.initial as f64)
+        self.limit.unwrap_or(self.bounds.initial() as f64)
     }
 }
 
@@ -143,14 +139,13 @@ impl Limit for Gradient2 {
     }
 
     fn set_limit(&mut self, limit: usize) -> usize {
-        // Not `clamp`, which panics where the bounds are the wrong way round.
-        let limit = limit.min(self.max).max(self.min);
+        let limit = self.bounds.keep(limit);
         self.limit = Some(limit as f64);
         limit
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        bounds(self.min, self.initial, self.max)?;
+        self.bounds.validate()?;
         if !(1.0..=MAX_LIMIT as f64).contains(&self.tolerance) {
             return Err(ConfigError::new("tolerance", self.tolerance, "at least 1"));
         }

@@ -49,6 +49,7 @@
 //! ```
 
 mod aimd;
+mod bounds;
 mod fixed;
 mod gradient2;
 mod vegas;
@@ -56,7 +57,7 @@ mod windowed;
 
 use std::time::Duration;
 
-use crate::{ConfigError, config::at_least_one};
+use crate::ConfigError;
 
 pub use self::{
     aimd::Aimd,
@@ -158,18 +159,4 @@ impl Outcome {
             Outcome::Cancelled => "cancelled",
         }
     }
-}
-
-/// What every limit that moves asks of its bounds.
-fn bounds(min: usize, initial: usize, max: usize) -> Result<(), ConfigError> {
-    at_least_one("min", min)?;
-    if max < min || max > MAX_LIMIT {
-        let expected = format!("between min, {min}, and {MAX_LIMIT}");
-        return Err(ConfigError::new("max", max, expected));
-    }
-    if initial < min || initial > max {
-        let expected = format!("between min, {min}, and max, {max}");
-        return Err(ConfigError::new("initial", initial, expected));
-    }
-    Ok(())
 }

@@ -1,4 +1,4 @@
-use super::{Limit, Outcome, Sample, bounds, windowed::Window};
+use super::{Limit, Outcome, Sample, bounds::Bounds, windowed::Window};
 use crate::ConfigError;
 
 /// Estimates the queue from the lowest latency it remembers, after TCP Vegas and Netflix's limit of that name.
@@ -28,9 +28,7 @@ use crate::ConfigError;
 /// Source: `VegasLimit` of <https://github.com/Netflix/concurrency-limits>; Brakmo, O'Malley, Peterson: TCP Vegas, 1994.
 #[derive(Clone, Debug)]
 pub struct Vegas {
-    min: usize,
-    max: usize,
-    initial: usize,
+    bounds: Bounds,
     smoothing: f64,
     decrease: fn(f64) -> f64,
     limit: Option<f64>,
@@ -49,9 +47,7 @@ const PROBE: f64 = 30.0;
 impl Default for Vegas {
     fn default() -> Self {
         Self {
-            min: 1,
-            max: 10_000,
-            initial: 20,
+            bounds: Bounds::new(20),
             smoothing: 1.0,
             decrease: |limit| limit - log10(limit),
             limit: None,
@@ -67,21 +63,21 @@ impl Vegas {
     /// The lowest limit, in requests. Default: 1.
     #[must_use]
     pub fn min(mut self, min: usize) -> Self {
-        self.min = min;
+        self.bounds.min = min;
         self
     }
 
     /// The highest limit, in requests. Default: 10 000, which is meant to be out of the way.
     #[must_use]
     pub fn max(mut self, max: usize) -> Self {
-        self.max = max;
+        self.bounds.max = max;
         self
     }
 
     /// The limit to begin with, in requests. Default: 20, as in the original.
     #[must_use]
     pub fn initial(mut self, initial: usize) -> Self {
-        self.initial = initial;
+        self.bounds.begin_with(initial);
         self
     }
 
@@ -128,7 +124,7 @@ impl Vegas {
             _ => (self.decrease)(limit),
         };
         let limit = (1.0 - self.smoothing) * limit + self.smoothing * aim;
-        limit.min(self.max as f64).max(self.min as f64)
+        self.bounds.keep_real(limit)
     }
 
     /// In samples. Spread, so that gates in front of the same service do not probe together; by the golden ratio, which
@@ -139,7 +135,7 @@ impl Vegas {
     }
 
     fn current(&self) -> f64 {
-        self.limit.unwrap_or(self.initial as f64)
+        self.limit.unwrap_or(self.bounds.initial() as f64)
     }
 }
 
@@ -160,14 +156,13 @@ impl Limit for Vegas {
     }
 
     fn set_limit(&mut self, limit: usize) -> usize {
-        // Not `clamp`, which panics where the bounds are the wrong way round.
-        let limit = limit.min(self.max).max(self.min);
+        let limit = self.bounds.keep(limit);
         self.limit = Some(limit as f64);
         limit
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        bounds(self.min, self.initial, self.max)?;
+        self.bounds.validate()?;
         if !(self.smoothing > 0.0 && self.smoothing <= 1.0) {
             let expected = "above 0 and at most 1";
             return Err(ConfigError::new("smoothing", self.smoothing, expected));

@@ -8,7 +8,8 @@ pub(crate) use self::recording::Recording;
 
 /// The numbers of one gate at one moment, from [`Handle::snapshot`](crate::Handle::snapshot).
 ///
-/// The names are those of the bounded stream, which reports through the same type.
+/// The names are those of a queue in general, whatever stands in it; what each means for a gate is said below. How many
+/// are in flight is [`Handle::in_flight`](crate::Handle::in_flight).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct BackpressureMetrics {
@@ -23,7 +24,7 @@ pub struct BackpressureMetrics {
     pub produced_count: u64,
     /// Requests whose permit has come back, however they ended.
     pub consumed_count: u64,
-    /// Completions per second, over a window of about one second; over a longer one where numbers are seldom looked at.
+    /// Completions per second (a stream completes when it ends), over a window of about one second; over a longer one where numbers are seldom looked at.
     pub throughput_rate: f64,
     /// Episodes of being full. One begins with a request that finds no free slot, and is over once a request is let in
     /// with half of the limit free; two that begin within a second of each other count as one.

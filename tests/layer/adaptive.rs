@@ -207,12 +207,24 @@ async fn a_sample_says_when_how_long_how_many_and_how() {
 }
 
 #[test]
+fn where_nobody_said_where_to_begin_the_bounds_do() {
+    for (limit, initial) in [
+        (Aimd::default(), 10),
+        (Aimd::default().max(5), 5),
+        (Aimd::default().min(20), 20),
+    ] {
+        let layer = BackpressureLayer::adaptive(limit);
+        assert_eq!(layer.handle().limit(), initial);
+    }
+}
+
+#[test]
 fn contradictory_settings_are_refused_when_the_layer_is_made() {
     for (limit, message) in [
         (Aimd::default().min(0), "min is 0, but must be at least 1"),
         (
             Aimd::default().max(5).min(8),
-            "max is 5, but must be between min, 8, and 1073741823",
+            "max is 5, but must be at least min, which is 8",
         ),
         (
             Aimd::default().initial(3).min(8),

@@ -110,10 +110,10 @@ impl Search {
         self.limit as usize
     }
 
-    pub(super) fn update(&mut self, bounds: &Aimd, sample: &Sample) {
-        if self.settled(sample) && self.gather(bounds, sample) {
+    pub(super) fn update(&mut self, aimd: &Aimd, sample: &Sample) {
+        if self.settled(sample) && self.gather(aimd, sample) {
             let round = std::mem::take(&mut self.round);
-            self.decide(bounds, &round, sample.at);
+            self.decide(aimd, &round, sample.at);
         }
     }
 
@@ -130,10 +130,10 @@ impl Search {
     }
 
     /// Adds a sample to the round. Whether that ends it.
-    fn gather(&mut self, bounds: &Aimd, sample: &Sample) -> bool {
+    fn gather(&mut self, aimd: &Aimd, sample: &Sample) -> bool {
         let latency = sample.latency.max(SHORTEST).as_secs_f64().ln();
         // A caller that left before a healthy answer would have come tells nothing.
-        let healthy = match bounds.latency_threshold {
+        let healthy = match aimd.latency_threshold {
             Some(threshold) => Some(threshold.as_secs_f64().ln()),
             None => self.base,
         };
@@ -155,21 +155,21 @@ impl Search {
             || (round.refused >= few && round.completions == 0)
     }
 
-    fn decide(&mut self, bounds: &Aimd, round: &Round, now: Duration) {
+    fn decide(&mut self, aimd: &Aimd, round: &Round, now: Duration) {
         let total = (round.completions + round.refused) as f64;
         if round.refused as f64 > REFUSED * total {
-            self.cut(bounds, DECREASE_REFUSED, now);
+            self.cut(aimd, DECREASE_REFUSED, now);
             self.ssthresh = self.limit;
             self.trial = None;
             return;
         }
         let finding = self.find(round);
-        if let Some(threshold) = bounds.latency_threshold {
-            self.hold_to(bounds, threshold, finding, now);
+        if let Some(threshold) = aimd.latency_threshold {
+            self.hold_to(aimd, threshold, finding, now);
         } else if let Some(trial) = self.trial.take() {
-            self.judge(bounds, trial, finding, now);
+            self.judge(aimd, trial, finding, now);
         } else {
-            self.seek(bounds, finding, now);
+            self.seek(aimd, finding, now);
         }
     }
 
@@ -189,7 +189,7 @@ impl Search {
         }
     }
 
-    fn seek(&mut self, bounds: &Aimd, finding: Finding, now: Duration) {
+    fn seek(&mut self, aimd: &Aimd, finding: Finding, now: Duration) {
         self.age += u32::from(finding.reached);
         let high = finding.over > finding.high && finding.in_play;
         if finding.lost || high || self.age >= ROUNDS_WITHOUT_TRIAL {
@@ -198,15 +198,15 @@ impl Search {
                 last: self.level(finding),
                 earlier: None,
             };
-            self.step(bounds, trial, finding, now);
+            self.step(aimd, trial, finding, now);
         } else if finding.reached {
             let margin = 1.0 - (finding.over - 1.0) / (GROWS * (finding.high - 1.0));
-            self.grow(bounds, margin.min(1.0));
+            self.grow(aimd, margin.min(1.0));
         }
     }
 
     /// What the last steps of a trial did.
-    fn judge(&mut self, bounds: &Aimd, trial: Trial, finding: Finding, now: Duration) {
+    fn judge(&mut self, aimd: &Aimd, trial: Trial, finding: Finding, now: Duration) {
         if !finding.in_play {
             // Nobody came: no verdict.
             self.limit = trial.top;
@@ -222,27 +222,27 @@ impl Search {
             self.base = Some(base.min(finding.latency));
         }
         let rising = finding.latency > trial.last.latency && finding.over > finding.high;
-        let can_fall = self.limit > bounds.min as f64;
+        let can_fall = self.limit > aimd.bounds.min as f64;
         if (queued && can_fall) || finding.lost || rising {
             let next = Trial {
                 top: trial.top,
                 last: self.level(finding),
                 earlier: Some(trial.last),
             };
-            return self.step(bounds, next, finding, now);
+            return self.step(aimd, next, finding, now);
         }
         self.base = Some(finding.latency);
         let knee = from.limit / fell.exp();
         let back = knee + 2.0 * knee.sqrt();
-        self.limit = bounds.bounded(back.min(trial.top).max(self.limit));
+        self.limit = aimd.bounds.keep_real(back.min(trial.top).max(self.limit));
         self.ssthresh = self.limit;
     }
 
     /// Goes down. Where the limit cannot fall any further there is nothing left that could queue on its account.
-    fn step(&mut self, bounds: &Aimd, trial: Trial, finding: Finding, now: Duration) {
+    fn step(&mut self, aimd: &Aimd, trial: Trial, finding: Finding, now: Duration) {
         let before = self.limit;
         self.age = 0;
-        self.cut(bounds, finding.factor(), now);
+        self.cut(aimd, finding.factor(), now);
         if self.limit < before {
             self.trial = Some(trial);
         } else if !finding.lost {
@@ -251,17 +251,17 @@ impl Search {
     }
 
     /// With a threshold there is nothing to find out.
-    fn hold_to(&mut self, bounds: &Aimd, threshold: Duration, finding: Finding, now: Duration) {
+    fn hold_to(&mut self, aimd: &Aimd, threshold: Duration, finding: Finding, now: Duration) {
         if finding.lost || finding.latency > threshold.as_secs_f64().ln() {
-            self.cut(bounds, finding.factor(), now);
+            self.cut(aimd, finding.factor(), now);
             self.ssthresh = self.limit;
         } else if finding.reached {
-            self.grow(bounds, 1.0);
+            self.grow(aimd, 1.0);
         }
     }
 
     /// By so much of the full step; not at all if that is below 0.
-    fn grow(&mut self, bounds: &Aimd, margin: f64) {
+    fn grow(&mut self, aimd: &Aimd, margin: f64) {
         if margin <= 0.0 {
             return;
         }
@@ -271,11 +271,13 @@ impl Search {
         } else {
             slowly
         };
-        self.limit = bounds.bounded(more);
+        self.limit = aimd.bounds.keep_real(more);
     }
 
-    fn cut(&mut self, bounds: &Aimd, factor: f64, now: Duration) {
-        self.limit = bounds.bounded((self.limit * factor).min(self.limit - 1.0));
+    fn cut(&mut self, aimd: &Aimd, factor: f64, now: Duration) {
+        self.limit = aimd
+            .bounds
+            .keep_real((self.limit * factor).min(self.limit - 1.0));
         self.settling = Some(Settling {
             since: now,
             left: self.limit(),
