@@ -150,8 +150,9 @@ where
         match self.waits {
             Waits::Ready => {
                 if let Some(slot) = self.reconsider() {
+                    // A slot that goes back unused counts itself among those that left.
+                    self.gate.not_refused_early();
                     if let Poll::Ready(Ok(())) = self.inner.poll_ready(cx) {
-                        self.gate.not_refused_early();
                         self.parked = Parked::Slot(slot);
                     }
                     return Poll::Ready(Ok(()));

@@ -200,3 +200,42 @@ fn a_waiter_outlives_the_runtime_in_which_somebody_looked_after_the_queue() {
     drop(ended);
     lasting.block_on(live).unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn an_instance_to_be_refused_that_asks_in_vain_is_counted_once() {
+    /// Is never ready.
+    #[derive(Clone)]
+    struct Busy;
+
+    impl Service<u32> for Busy {
+        type Response = u32;
+        type Error = std::convert::Infallible;
+        type Future = std::future::Ready<Result<u32, std::convert::Infallible>>;
+
+        fn poll_ready(
+            &mut self,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), Self::Error>> {
+            std::task::Poll::Pending
+        }
+
+        fn call(&mut self, _: u32) -> Self::Future {
+            unreachable!("never ready")
+        }
+    }
+
+    let layer = BackpressureLayer::block(1).max_waiting(1).plain();
+    let mut holder = layer.layer(Busy);
+    assert!(poll!(holder.ready()).is_pending());
+    let mut waits = holder.clone();
+    assert!(poll!(waits.ready()).is_pending());
+    let mut late = holder.clone();
+    assert!(poll!(late.ready()).is_ready(), "to be refused");
+    drop(waits);
+    drop(holder);
+    for _ in 0..3 {
+        assert!(poll!(late.ready()).is_ready(), "once ready, always ready");
+    }
+    let metrics = layer.handle().snapshot();
+    assert_eq!((metrics.produced_count, layer.handle().in_flight()), (3, 0));
+}
