@@ -54,6 +54,7 @@
 
 mod admission;
 mod config;
+mod demand;
 mod error;
 mod events;
 mod future;
@@ -64,6 +65,7 @@ mod metrics;
 mod pace;
 pub mod protocol;
 mod queue;
+pub mod rate;
 mod rejected;
 mod service;
 #[cfg(feature = "sim")]
@@ -76,6 +78,7 @@ mod sync;
 pub use self::protocol::{ReleaseAt, SampleAt};
 pub use self::{
     config::ConfigError,
+    demand::Demand,
     error::Error,
     future::ResponseFuture,
     gate::Handle,

@@ -148,12 +148,9 @@ impl Permit {
 
     fn learn(&self, now: Duration, started: Duration, outcome: Outcome) {
         if outcome != Outcome::Ignore {
-            self.gate.learn(Sample {
-                at: now,
-                latency: now.saturating_sub(started),
-                in_flight: self.in_flight as usize,
-                outcome,
-            });
+            let latency = now.saturating_sub(started);
+            self.gate
+                .learn(Sample::new(now, latency, self.in_flight as usize, outcome));
         }
     }
 }

@@ -120,6 +120,8 @@ pub struct Sample {
     pub in_flight: usize,
     /// How the request went.
     pub outcome: Outcome,
+    /// When the service said to come back, if it said so.
+    pub retry_after: Option<Duration>,
 }
 
 impl Sample {
@@ -130,6 +132,7 @@ impl Sample {
             latency,
             in_flight,
             outcome,
+            retry_after: None,
         }
     }
 }
