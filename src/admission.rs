@@ -215,12 +215,17 @@ impl<T> Admission<T> {
         slots.set_waiting(false);
     }
 
-    /// Calls everybody who waits, for where no timer can be had to find out who comes.
+    /// Wakes everybody who waits, for where no timer can be had to find out who comes.
     pub(crate) fn call_all(&mut self, now: Duration, wake: &mut Vec<T>) {
         for ticket in self.queue.unanswered() {
-            if matches!(self.queue.state(ticket), State::Waiting) {
-                wake.extend(self.queue.call(ticket, now));
-            }
+            wake.extend(match self.queue.kind(ticket) {
+                // It comes for sure; called, it would be out of the order in which slots are granted until it does.
+                Kind::InCall => self.queue.nudge(ticket),
+                Kind::Parked if self.queue.state(ticket) == State::Waiting => {
+                    self.queue.call(ticket, now)
+                }
+                Kind::Parked => None,
+            });
         }
     }
 
