@@ -171,7 +171,7 @@ impl Model {
         match self.core.arrive(kind) {
             (Arrival::Admitted(in_flight), _) => {
                 assert!(!self.drained);
-                assert_eq!(in_flight, self.core.slots.read().in_flight());
+                assert_eq!(in_flight as usize, self.core.slots.read().in_flight());
                 self.permits += 1;
             }
             (Arrival::Waiting(ticket), token) => {
@@ -221,7 +221,7 @@ impl Model {
             Answer::Admitted { in_flight, waited } => {
                 assert_eq!(waited, since);
                 // Others may have been served after it.
-                assert!((1..=self.core.slots.read().in_flight()).contains(&in_flight));
+                assert!((1..=self.core.slots.read().in_flight()).contains(&(in_flight as usize)));
                 self.waiters.remove(&ticket);
                 self.permits += 1;
             }
