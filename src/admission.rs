@@ -81,13 +81,14 @@ impl<T> Admission<T> {
         self.queue.next_due()
     }
 
-    /// Somebody arrives who found no slot, and may wait if the rules have room.
+    /// Somebody arrives who found no slot, and may wait if the rules have room; then `token` is taken, and wakes it.
+    /// Otherwise it stays, to be dropped where no lock is held.
     pub(crate) fn arrive(
         &mut self,
         slots: &Slots,
         kind: Kind,
         now: Duration,
-        token: T,
+        token: &mut Option<T>,
         wake: &mut Vec<T>,
     ) -> Arrival {
         self.turn(slots, now, wake);
@@ -112,15 +113,15 @@ impl<T> Admission<T> {
         }
         // From here on a slot that comes free is served to the queue, this waiter included.
         let deadline = self.rules.max_wait.map(|wait| now.saturating_add(wait));
-        let ticket = self.queue.join(kind, now, deadline, token);
+        let ticket = self.queue.join(kind, now, deadline, token.take());
         slots.set_waiting(true);
         // A permit that came back just before the flag was up did not look at the queue.
         self.serve(slots, now, wake);
         Arrival::Waiting(ticket)
     }
 
-    /// A waiter asks how it stands; if it has to wait on, `token` is what wakes it. Gives back the token that is not
-    /// needed any more, to be dropped where no lock is held.
+    /// A waiter asks how it stands; if it has to wait on, `token` is taken, and wakes it. Gives back the token that it had
+    /// before; neither is to be dropped where a lock is held.
     ///
     /// # Panics
     ///
@@ -131,7 +132,7 @@ impl<T> Admission<T> {
         kind: Kind,
         ticket: Ticket,
         now: Duration,
-        token: T,
+        token: &mut Option<T>,
         wake: &mut Vec<T>,
     ) -> (Answer, Option<T>) {
         if self.queue.state(ticket).has_slot() {
@@ -161,7 +162,7 @@ impl<T> Admission<T> {
             let waited = now.saturating_sub(left.joined);
             return (Answer::Rejected { reason, waited }, left.token);
         }
-        let spent = self.queue.wait_on(ticket, token);
+        let spent = self.queue.wait_on(ticket, token.take());
         slots.set_waiting(true);
         self.serve(slots, now, wake);
         (Answer::Waiting, spent)

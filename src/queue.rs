@@ -154,7 +154,7 @@ impl<T> Queue<T> {
         kind: Kind,
         now: Duration,
         deadline: Option<Duration>,
-        token: T,
+        token: Option<T>,
     ) -> Ticket {
         let ticket = self.next;
         self.next += 1;
@@ -166,7 +166,7 @@ impl<T> Queue<T> {
                 proven: false,
                 joined: now,
                 deadline,
-                token: Some(token),
+                token,
             },
         );
         self.uncalled.insert(ticket);
@@ -192,13 +192,13 @@ impl<T> Queue<T> {
     }
 
     /// The waiter came and has to wait on, in its old place. Gives what would have woken it so far.
-    pub(crate) fn wait_on(&mut self, ticket: Ticket, token: T) -> Option<T> {
+    pub(crate) fn wait_on(&mut self, ticket: Ticket, token: Option<T>) -> Option<T> {
         // Who came too late to be counted on is no better proven than before.
         let came = matches!(self.state(ticket), State::Called(_));
         let spent = self.enter(ticket, State::Waiting);
         if let Some(entry) = self.entries.get_mut(&ticket) {
             entry.proven |= came;
-            entry.token = Some(token);
+            entry.token = token;
         }
         spent
     }

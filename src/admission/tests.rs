@@ -58,7 +58,8 @@ impl Core {
             return (Arrival::Admitted(in_flight), 0);
         }
         let token = self.token();
-        let arrival = self.run(|a, slots, now, wake| a.arrive(slots, kind, now, token, wake));
+        let arrival =
+            self.run(|a, slots, now, wake| a.arrive(slots, kind, now, &mut Some(token), wake));
         (arrival, token)
     }
 
@@ -71,7 +72,8 @@ impl Core {
 
     pub(super) fn ask(&mut self, kind: Kind, ticket: Ticket) -> (Answer, u64) {
         let token = self.token();
-        let asked = self.run(|a, slots, now, wake| a.ask(slots, kind, ticket, now, token, wake));
+        let asked =
+            self.run(|a, slots, now, wake| a.ask(slots, kind, ticket, now, &mut Some(token), wake));
         (asked.0, token)
     }
 

@@ -74,7 +74,8 @@ impl Faults {
     fn play(&mut self, setup: &Setup, plan: Plan) -> Passed {
         self.plays += 1;
         let passed = play(setup, plan);
-        let what = || format!("{setup:?} with {plan:?}: ");
+        let point = plan.panic_at.and_then(|nth| passed.points.get(nth));
+        let what = || format!("{setup:?} with {plan:?}, {point:?}: ");
         let noticed = passed.noticed.iter().map(|noticed| what() + noticed);
         self.noticed.extend(noticed);
         passed
@@ -91,8 +92,8 @@ impl Faults {
         for (nth, name) in points.iter().enumerate() {
             let again = self.play(setup, plan(Some(nth))).points;
             assert_eq!(again.get(nth), Some(name), "{setup:?} is not repeatable");
+            self.seen.extend(again);
         }
-        self.seen.extend(points);
     }
 
     fn report(self) {
