@@ -1,0 +1,6 @@
+//! What a client can do on purpose: headers, bodies and goodbyes that no honest client sends.
+#![cfg(feature = "http")]
+#![allow(clippy::disallowed_methods, reason = "tests may look at the clock")]
+
+mod headers;
+mod support;
