@@ -2,5 +2,8 @@
 #![cfg(feature = "http")]
 #![allow(clippy::disallowed_methods, reason = "tests may look at the clock")]
 
+mod abandoned;
+mod crowds;
 mod headers;
 mod support;
+mod wire;

@@ -3,12 +3,19 @@
 use std::{
     convert::Infallible,
     future::{Future, pending},
+    net::SocketAddr,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
+use axum::Router;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 use tower::{Layer, Service, service_fn};
 use tower_backpressure::BackpressureLayer;
 
@@ -24,13 +31,19 @@ pub fn refusal<'a, V: AsRef<[u8]>>(
         let value = HeaderValue::from_bytes(value.as_ref()).expect("a value");
         request.headers_mut().append(name, value);
     }
-    let hang = service_fn(|_: Request<()>| pending::<Result<Response<Full<Bytes>>, Infallible>>());
-    let mut service = BackpressureLayer::drop_newest(1).layer(hang);
+    let mut service = BackpressureLayer::drop_newest(1).layer(hang());
     let _running = call(&mut service, Request::new(()));
     let refused = now(call(&mut service, request)).expect("infallible");
     let (head, body) = refused.into_parts();
     let body = now(body.collect()).expect("a body at hand").to_bytes();
     Response::from_parts(head, body)
+}
+
+/// Never answers.
+pub fn hang()
+-> impl Service<Request<()>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone
+{
+    service_fn(|_| pending())
 }
 
 pub fn call<S: Service<Req>, Req>(service: &mut S, request: Req) -> S::Future {
@@ -76,4 +89,26 @@ pub fn is_text(refused: &Response<Bytes>) -> bool {
 pub fn weight(headers: &HeaderMap) -> usize {
     let bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
     headers.iter().map(bytes).sum()
+}
+
+pub async fn serve(app: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+/// Waits until it is so.
+///
+/// # Panics
+///
+/// If it is not so after ten seconds.
+pub async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let waited = timeout(Duration::from_secs(10), wait).await;
+    assert!(waited.is_ok(), "not within ten seconds: {what}");
 }
