@@ -52,6 +52,16 @@ pub enum Answer {
     Nothing,
 }
 
+impl Answer {
+    /// Whether it is the same, times to within `grain`.
+    pub fn agrees(self, other: Self, grain: Duration) -> bool {
+        match (self, other) {
+            (Self::Wait(one), Self::Wait(other)) => one.abs_diff(other) <= grain,
+            _ => self == other,
+        }
+    }
+}
+
 impl Pace {
     pub fn per_second(self) -> f64 {
         self.tokens as f64 / self.period.as_secs_f64()
