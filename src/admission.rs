@@ -28,7 +28,7 @@ pub(crate) struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// It has a slot; so many are in flight, itself included.
-    Admitted(usize),
+    Admitted(u32),
     Waiting(Ticket),
     Rejected(Reason),
 }
@@ -38,7 +38,7 @@ pub(crate) enum Arrival {
 pub(crate) enum Answer {
     /// It has a slot; so many are in flight, itself included.
     Admitted {
-        in_flight: usize,
+        in_flight: u32,
         waited: Duration,
     },
     Waiting,
@@ -135,14 +135,14 @@ impl<T> Admission<T> {
         wake: &mut Vec<T>,
     ) -> (Answer, Option<T>) {
         if self.queue.state(ticket).has_slot() {
-            let in_flight = slots.read().in_flight();
+            let in_flight = slots.read().in_flight() as u32;
             return self.admitted(ticket, in_flight, now);
         }
         self.turn(slots, now, wake);
         let may_take = match self.queue.state(ticket) {
             // The turn was this one's.
             state if state.has_slot() => {
-                let in_flight = slots.read().in_flight();
+                let in_flight = slots.read().in_flight() as u32;
                 return self.admitted(ticket, in_flight, now);
             }
             // Too late by the clock, but if a slot is free a refusal would help nobody.
@@ -167,7 +167,7 @@ impl<T> Admission<T> {
         (Answer::Waiting, spent)
     }
 
-    fn admitted(&mut self, ticket: Ticket, in_flight: usize, now: Duration) -> (Answer, Option<T>) {
+    fn admitted(&mut self, ticket: Ticket, in_flight: u32, now: Duration) -> (Answer, Option<T>) {
         let left = self.queue.leave(ticket);
         let waited = now.saturating_sub(left.joined);
         (Answer::Admitted { in_flight, waited }, left.token)

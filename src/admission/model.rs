@@ -109,10 +109,10 @@ impl Model {
         }
     }
 
-    fn admit(&mut self, in_flight: usize) {
+    fn admit(&mut self, in_flight: u32) {
         self.permits += 1;
         assert!(
-            in_flight <= self.core.slots.read().limit(),
+            in_flight as usize <= self.core.slots.read().limit(),
             "above the limit"
         );
     }

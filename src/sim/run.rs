@@ -78,7 +78,7 @@ struct Request {
     generation: u32,
     caller: Caller,
     admitted: u64,
-    in_flight: usize,
+    in_flight: u32,
     ticket: Option<Ticket>,
     /// The caller is there and has no answer yet.
     awaited: bool,
@@ -301,7 +301,7 @@ impl<'a> Run<'a> {
         let sample = Sample::new(
             self.now(),
             Duration::from_nanos(self.now - request.admitted),
-            request.in_flight,
+            request.in_flight as usize,
             outcome,
         );
         let before = self.slots.read().limit();
