@@ -11,7 +11,10 @@ pub mod worker;
 
 use std::fmt;
 
-pub use self::stacks::stacks;
+pub use self::{
+    drive::{Ask, Constant, hold},
+    stacks::stacks,
+};
 
 /// A layer before the constant service, in one of the situations that are measured.
 #[derive(Clone)]
