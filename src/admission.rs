@@ -9,12 +9,17 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::{
     queue::{Kind, Queue, State, Ticket},
     rejected::Reason,
     slots::{Slots, Turn},
     strategy::Strategy,
 };
+
+/// The tokens of those that can go on: seldom more than one, then nothing is allocated.
+pub(crate) type Woken<T> = SmallVec<[T; 2]>;
 
 /// How a queue is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +93,7 @@ impl<T> Admission<T> {
         kind: Kind,
         now: Duration,
         token: T,
-        wake: &mut Vec<T>,
+        wake: &mut Woken<T>,
     ) -> Arrival {
         self.turn(slots, now, wake);
         if kind == Kind::Parked || self.queue.waiting() == 0 {
@@ -132,7 +137,7 @@ impl<T> Admission<T> {
         ticket: Ticket,
         now: Duration,
         token: T,
-        wake: &mut Vec<T>,
+        wake: &mut Woken<T>,
     ) -> (Answer, Option<T>) {
         if self.queue.state(ticket).has_slot() {
             let in_flight = slots.read().in_flight() as u32;
@@ -179,7 +184,7 @@ impl<T> Admission<T> {
         slots: &Slots,
         ticket: Ticket,
         now: Duration,
-        wake: &mut Vec<T>,
+        wake: &mut Woken<T>,
     ) -> Option<T> {
         let left = self.queue.leave(ticket);
         if left.state.has_slot() {
@@ -190,7 +195,7 @@ impl<T> Admission<T> {
     }
 
     /// Time has passed, a permit has come back, or the limit has moved: answers those who can be answered.
-    pub(crate) fn turn(&mut self, slots: &Slots, now: Duration, wake: &mut Vec<T>) {
+    pub(crate) fn turn(&mut self, slots: &Slots, now: Duration, wake: &mut Woken<T>) {
         while let Some(state) = self.queue.pass_over(now) {
             if state.has_slot() {
                 slots.give_back();
@@ -204,7 +209,7 @@ impl<T> Admission<T> {
     }
 
     /// Nobody is let in any more; those who wait are refused.
-    pub(crate) fn drain(&mut self, slots: &Slots, wake: &mut Vec<T>) {
+    pub(crate) fn drain(&mut self, slots: &Slots, wake: &mut Woken<T>) {
         slots.drain();
         for ticket in self.queue.unanswered() {
             if self.queue.state(ticket).has_slot() {
@@ -216,7 +221,7 @@ impl<T> Admission<T> {
     }
 
     /// Calls everybody who waits, for where no timer can be had to find out who comes.
-    pub(crate) fn call_all(&mut self, now: Duration, wake: &mut Vec<T>) {
+    pub(crate) fn call_all(&mut self, now: Duration, wake: &mut Woken<T>) {
         for ticket in self.queue.unanswered() {
             if matches!(self.queue.state(ticket), State::Waiting) {
                 wake.extend(self.queue.call(ticket, now));
@@ -225,7 +230,7 @@ impl<T> Admission<T> {
     }
 
     /// Gives the free slots to those in front: taken for whoever is certainly there, otherwise called for.
-    fn serve(&mut self, slots: &Slots, now: Duration, wake: &mut Vec<T>) {
+    fn serve(&mut self, slots: &Slots, now: Duration, wake: &mut Woken<T>) {
         while let Some((front, kind, certain)) = self.queue.front() {
             if certain {
                 if slots.try_take(Turn::Open).is_err() {

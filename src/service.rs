@@ -107,7 +107,11 @@ where
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let protocol = self.protocol.clone();
-        let (request, exempt) = protocol.exempt(request);
+        let (request, exempt) = match protocol.sees_requests() {
+            true => protocol.exempt(request),
+            // A request may be large, and is not moved without need.
+            false => (request, false),
+        };
         let begun = match self.waits {
             Waits::Call => return self.call_unreadied(request, exempt, protocol),
             _ if exempt => return ResponseFuture::run(&mut self.inner, request, None, protocol),

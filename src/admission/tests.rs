@@ -29,9 +29,9 @@ impl Core {
 
     pub(super) fn run<R>(
         &mut self,
-        f: impl FnOnce(&mut Admission<u64>, &Slots, Duration, &mut Vec<u64>) -> R,
+        f: impl FnOnce(&mut Admission<u64>, &Slots, Duration, &mut Woken<u64>) -> R,
     ) -> R {
-        let mut wake = Vec::new();
+        let mut wake = Woken::new();
         let result = f(&mut self.admission, &self.slots, self.now, &mut wake);
         self.woken.extend(wake);
         result

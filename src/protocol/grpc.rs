@@ -18,7 +18,12 @@ const UNAVAILABLE: HeaderValue = HeaderValue::from_static("14");
 pub(super) fn speaks(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
-        .is_some_and(|value| starts_with_ignore_case(value.as_bytes(), GRPC.as_bytes()))
+        .is_some_and(|value| is_grpc(value.as_bytes()))
+}
+
+/// Whether this content type is gRPC, in any of its encodings.
+pub(super) fn is_grpc(content_type: &[u8]) -> bool {
+    starts_with_ignore_case(content_type, GRPC.as_bytes())
 }
 
 /// How a call went, as its headers or trailers say; `None` where they do not.

@@ -10,7 +10,7 @@ use std::{
 
 use super::{Point, Report, Scenario, Tally, dist::Stream, server::Server};
 use crate::{
-    admission::{Admission, Answer, Arrival},
+    admission::{Admission, Answer, Arrival, Woken},
     limit::{Limit, MAX_LIMIT, Outcome, Sample},
     pace::{Counts, Pace, jittered},
     queue::{Kind, Ticket},
@@ -34,7 +34,7 @@ pub(super) struct Run<'a> {
     leaving: VecDeque<(u64, u32, u32)>,
     requests: Vec<Request>,
     unused: Vec<u32>,
-    woken: Vec<u32>,
+    woken: Woken<u32>,
     admitted: u64,
     pace: Pace,
     counts: Counts,
@@ -103,7 +103,7 @@ impl<'a> Run<'a> {
             leaving: VecDeque::new(),
             requests: Vec::new(),
             unused: Vec::new(),
-            woken: Vec::new(),
+            woken: Woken::new(),
             admitted: 0,
             pace: Pace::default(),
             counts: Counts::default(),
