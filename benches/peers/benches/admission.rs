@@ -107,7 +107,7 @@ fn rows(stacks: &[Stack], words: &[&str]) -> Vec<Row> {
         }
         for threads in THREADS {
             for recorder in [false, true] {
-                if !recorder || stack.ours {
+                if !recorder || stack.reports {
                     rows.push(Row {
                         stack: index,
                         threads,

@@ -5,12 +5,16 @@
 //! refused finds the limit held full by calls that are never answered.
 
 mod drive;
+mod http;
 mod stacks;
 pub mod worker;
 
 use std::fmt;
 
-pub use self::stacks::stacks;
+pub use self::{
+    drive::{Ask, Constant, hold},
+    stacks::stacks,
+};
 
 /// A layer before the constant service, in one of the situations that are measured.
 #[derive(Clone)]
@@ -19,8 +23,8 @@ pub struct Stack {
     pub name: &'static str,
     /// What happens to its calls.
     pub path: Path,
-    /// Ours report to a recorder, so that they are measured with one as well.
-    pub ours: bool,
+    /// It reports to a recorder, and is measured with one as well.
+    pub reports: bool,
     make: fn() -> Shared,
 }
 
@@ -35,11 +39,19 @@ pub enum Path {
     Refused,
     /// It is let in, and is of HTTP's types.
     Http,
+    /// It is refused in HTTP's words.
+    HttpRefused,
 }
 
 impl Path {
     /// In the order of the tables.
-    pub const ALL: [Self; 4] = [Self::Admitted, Self::Adaptive, Self::Refused, Self::Http];
+    pub const ALL: [Self; 5] = [
+        Self::Admitted,
+        Self::Adaptive,
+        Self::Refused,
+        Self::Http,
+        Self::HttpRefused,
+    ];
 
     /// The heading.
     pub fn title(self) -> &'static str {
@@ -47,7 +59,8 @@ impl Path {
             Self::Admitted => "admitted, limit fixed",
             Self::Adaptive => "admitted, limit adaptive",
             Self::Refused => "refused",
-            Self::Http => "admitted, over HTTP's types",
+            Self::Http => "HTTP's types, admitted",
+            Self::HttpRefused => "HTTP's types, refused",
         }
     }
 
@@ -58,12 +71,13 @@ impl Path {
             Self::Adaptive => "tower-acc Aimd",
             Self::Refused => "tower limit + LoadShed",
             Self::Http => "bare HTTP service",
+            Self::HttpRefused => "a constant 503",
         }
     }
 
     /// Whether its calls are let in.
     pub fn admits(self) -> bool {
-        self != Self::Refused
+        !matches!(self, Self::Refused | Self::HttpRefused)
     }
 }
 
@@ -86,12 +100,6 @@ impl Stack {
     /// A new limit.
     pub fn make(&self) -> Shared {
         (self.make)()
-    }
-
-    /// Whether all of `calls` went the way that is to be measured.
-    pub fn is_as_meant(&self, calls: u64, tally: Tally) -> bool {
-        let admitted = if self.path.admits() { calls } else { 0 };
-        tally.admitted == admitted && tally.pending == 0
     }
 }
 

@@ -6,10 +6,12 @@
 
 pub mod calls;
 mod congestion;
+pub mod keepalive;
 pub mod load;
 pub mod plots;
 pub mod rounds;
 pub mod scores;
+pub mod waiters;
 
 use std::fmt;
 

@@ -8,10 +8,6 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use http_body_util::Full;
 use tower::Service;
 
 use super::{Loop, Tally};
@@ -58,26 +54,8 @@ impl Future for Answer {
     }
 }
 
-/// The same over HTTP's types.
-#[derive(Clone, Copy, Debug)]
-pub struct ConstantHttp;
-
-impl Service<Request<Full<Bytes>>> for ConstantHttp {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
-        std::future::ready(Ok(Response::new(Full::new(Bytes::from_static(b"hello")))))
-    }
-}
-
 /// Asks again until it is there: two threads may meet at a limit of one.
-fn spin<T>(pending: &mut u64, mut poll: impl FnMut() -> Poll<T>) -> T {
+pub fn spin<T>(pending: &mut u64, mut poll: impl FnMut() -> Poll<T>) -> T {
     loop {
         match poll() {
             Poll::Ready(ready) => return ready,
@@ -146,34 +124,6 @@ where
             older.set(None);
             std::mem::swap(&mut older, &mut newer);
             waits = newer_waits;
-        }
-        tally
-    })
-}
-
-/// Calls a `service` of HTTP's types and reads each answer's body to its end.
-pub fn http_calls<S, B>(service: S) -> Loop
-where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    B: Body,
-{
-    Box::new(move |calls| {
-        let cx = &mut Context::from_waker(Waker::noop());
-        let mut tally = Tally::default();
-        for _ in 0..calls {
-            let mut service = service.clone();
-            let Ok(()) = spin(&mut tally.pending, || service.poll_ready(cx));
-            let request = black_box(Request::new(Full::new(Bytes::new())));
-            let mut answer = pin!(service.call(request));
-            let Ok(response) = spin(&mut tally.pending, || answer.as_mut().poll(cx));
-            tally.admitted += u64::from(response.status().is_success());
-            let mut body = pin!(response.into_body());
-            while let Some(frame) = spin(&mut tally.pending, || body.as_mut().poll_frame(cx)) {
-                black_box(frame.is_ok());
-            }
         }
         tally
     })

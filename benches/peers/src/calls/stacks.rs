@@ -8,7 +8,8 @@ use std::{convert::Infallible, time::Duration};
 
 use little_loadshedder::{LoadShedLayer as LittleLayer, LoadShedResponse};
 use tower::{
-    Layer, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer,
+    BoxError, Layer, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer,
+    load_shed::LoadShedLayer,
 };
 use tower_backpressure::{
     BackpressureLayer,
@@ -19,189 +20,146 @@ use tower_resilience_bulkhead::BulkheadLayer;
 
 use super::{
     Path, Shared, Stack,
-    drive::{Ask, Constant, ConstantHttp, calls, evictions, hold, http_calls},
+    drive::{Ask, Constant, calls, evictions, hold},
+    http,
 };
 
 /// Far above what is ever in flight.
-const ROOMY: usize = 1000;
+pub(super) const ROOMY: usize = 1000;
 /// A latency that is never reached.
 const LONG: Duration = Duration::from_secs(1);
 
 /// In the order of the tables.
 pub fn stacks() -> Vec<Stack> {
-    [
-        fixed(Path::Admitted),
-        adaptive(Path::Adaptive),
-        refused(Path::Refused),
-        http(Path::Http),
-    ]
-    .concat()
+    let plain = [fixed(), adaptive(), refused()];
+    [plain.concat(), http::admitted(), http::refused()].concat()
 }
 
-fn theirs(path: Path, name: &'static str, make: fn() -> Shared) -> Stack {
+/// One that reports to a recorder.
+pub(super) fn reporting(path: Path, name: &'static str, make: fn() -> Shared) -> Stack {
     Stack {
         name,
         path,
-        ours: false,
+        reports: true,
         make,
     }
 }
 
-fn ours(path: Path, name: &'static str, make: fn() -> Shared) -> Stack {
+/// One that does not.
+pub(super) fn silent(path: Path, name: &'static str, make: fn() -> Shared) -> Stack {
     Stack {
         name,
         path,
-        ours: true,
+        reports: false,
         make,
     }
 }
 
-fn fixed(path: Path) -> Vec<Stack> {
+fn fixed() -> Vec<Stack> {
+    let path = Path::Admitted;
     vec![
-        theirs(path, "bare service", || open(Constant)),
-        theirs(path, "tower GlobalConcurrencyLimit", || {
+        silent(path, "bare service", || open(Constant)),
+        silent(path, "tower GlobalConcurrencyLimit", || {
             open(GlobalConcurrencyLimitLayer::new(ROOMY).layer(Constant))
         }),
-        theirs(path, "tower limit + LoadShed", || open(shed(ROOMY))),
-        ours(path, "block", || {
-            open(BackpressureLayer::block(ROOMY).plain().layer(Constant))
+        silent(path, "tower limit + LoadShed", || {
+            open(shed(GlobalConcurrencyLimitLayer::new(ROOMY)))
         }),
-        ours(path, "drop_newest", || {
-            open(
-                BackpressureLayer::drop_newest(ROOMY)
-                    .plain()
-                    .layer(Constant),
-            )
+        reporting(path, "block", || {
+            open(ours(BackpressureLayer::block(ROOMY)))
         }),
-        ours(path, "drop_oldest", || {
-            open(
-                BackpressureLayer::drop_oldest(ROOMY, ROOMY)
-                    .plain()
-                    .layer(Constant),
-            )
+        reporting(path, "drop_newest", || {
+            open(ours(BackpressureLayer::drop_newest(ROOMY)))
         }),
-        ours(path, "adaptive(Fixed)", || {
-            open(
-                BackpressureLayer::adaptive(Fixed::new(ROOMY))
-                    .plain()
-                    .layer(Constant),
-            )
+        reporting(path, "drop_oldest", || {
+            open(ours(BackpressureLayer::drop_oldest(ROOMY, ROOMY)))
         }),
-        theirs(path, "tower-resilience bulkhead", || {
-            open(bulkhead(
-                BulkheadLayer::builder()
-                    .max_concurrent_calls(ROOMY)
-                    .backpressure(),
-            ))
+        reporting(path, "adaptive(Fixed)", || {
+            open(ours(BackpressureLayer::adaptive(Fixed::new(ROOMY))))
+        }),
+        silent(path, "tower-resilience bulkhead", || {
+            let bulkhead = BulkheadLayer::builder().backpressure();
+            let bulkhead = bulkhead.max_concurrent_calls(ROOMY).build();
+            open(bulkhead.expect("valid settings").layer(Constant))
+        }),
+        reporting(path, "the same, with its metrics", || {
+            let bulkhead = bulkhead_metered::BulkheadLayer::builder().backpressure();
+            let bulkhead = bulkhead.max_concurrent_calls(ROOMY).build();
+            open(bulkhead.expect("valid settings").layer(Constant))
         }),
     ]
 }
 
-fn adaptive(path: Path) -> Vec<Stack> {
+fn adaptive() -> Vec<Stack> {
+    let path = Path::Adaptive;
     vec![
-        theirs(path, "tower-acc Aimd", || {
-            open(tower_acc::ConcurrencyLimitLayer::new(tower_acc::Aimd::default()).layer(Constant))
+        silent(path, "tower-acc Aimd", || {
+            open(acc(tower_acc::Aimd::default()).layer(Constant))
         }),
-        theirs(path, "tower-acc Gradient2", || {
-            let gradient = tower_acc::Gradient2::default();
-            open(tower_acc::ConcurrencyLimitLayer::new(gradient).layer(Constant))
+        silent(path, "tower-acc Gradient2", || {
+            open(acc(tower_acc::Gradient2::default()).layer(Constant))
         }),
-        ours(path, "adaptive(Aimd)", || {
-            open(
-                BackpressureLayer::adaptive(Aimd::default())
-                    .plain()
-                    .layer(Constant),
-            )
+        reporting(path, "adaptive(Aimd)", || {
+            open(ours(BackpressureLayer::adaptive(Aimd::default())))
         }),
-        ours(path, "adaptive(Gradient2)", || {
-            open(
-                BackpressureLayer::adaptive(Gradient2::default())
-                    .plain()
-                    .layer(Constant),
-            )
+        reporting(path, "adaptive(Gradient2)", || {
+            open(ours(BackpressureLayer::adaptive(Gradient2::default())))
         }),
-        ours(path, "adaptive(Vegas)", || {
-            open(
-                BackpressureLayer::adaptive(Vegas::default())
-                    .plain()
-                    .layer(Constant),
-            )
+        reporting(path, "adaptive(Vegas)", || {
+            open(ours(BackpressureLayer::adaptive(Vegas::default())))
         }),
-        theirs(path, "tower-resilience Aimd", || {
+        silent(path, "tower-resilience Aimd", || {
             open(resilience().layer(Constant))
         }),
-        theirs(path, "little-loadshedder", || {
+        silent(path, "little-loadshedder", || {
             let service = LittleLayer::new(0.01, LONG).layer(Constant);
             Box::new(move || calls(service.clone(), little_admitted))
         }),
     ]
 }
 
-fn refused(path: Path) -> Vec<Stack> {
+fn refused() -> Vec<Stack> {
+    let path = Path::Refused;
     vec![
-        theirs(path, "tower limit + LoadShed", || full(shed(1), 1)),
-        ours(path, "block, nobody may wait", || {
-            let layer = BackpressureLayer::block(1).max_waiting(0);
-            full(layer.plain().layer(Constant), 1)
+        silent(path, "tower limit + LoadShed", || {
+            full(shed(GlobalConcurrencyLimitLayer::new(1)), 1)
         }),
-        ours(path, "drop_newest", || {
-            full(BackpressureLayer::drop_newest(1).plain().layer(Constant), 1)
+        reporting(path, "block, nobody may wait", || {
+            full(ours(BackpressureLayer::block(1).max_waiting(0)), 1)
         }),
-        ours(path, "drop_oldest, one evicts another", || {
-            let service = BackpressureLayer::drop_oldest(1, 1).plain().layer(Constant);
+        reporting(path, "drop_newest", || {
+            full(ours(BackpressureLayer::drop_newest(1)), 1)
+        }),
+        reporting(path, "drop_oldest, one evicts another", || {
+            let service = ours(BackpressureLayer::drop_oldest(1, 1));
             let held = hold(&service, 1);
             Box::new(move || {
                 let _ = &held;
                 evictions(service.clone())
             })
         }),
-        ours(path, "adaptive(Aimd)", || {
+        reporting(path, "adaptive(Aimd)", || {
             let layer = BackpressureLayer::adaptive(Aimd::default());
             let limit = layer.handle().limit();
-            full(layer.plain().layer(Constant), limit)
+            full(ours(layer), limit)
         }),
-        ours(path, "adaptive(Fixed)", || {
-            full(
-                BackpressureLayer::adaptive(Fixed::new(1))
-                    .plain()
-                    .layer(Constant),
-                1,
-            )
+        reporting(path, "adaptive(Fixed)", || {
+            full(ours(BackpressureLayer::adaptive(Fixed::new(1))), 1)
         }),
-        theirs(path, "tower-acc Aimd + LoadShed", || {
-            let aimd = tower_acc::Aimd::builder()
-                .min_limit(1)
-                .initial_limit(1)
-                .build();
-            let limit = tower_acc::ConcurrencyLimitLayer::new(aimd);
-            full(
-                ServiceBuilder::new()
-                    .layer(LoadShedLayer::new())
-                    .layer(limit)
-                    .service(Constant),
-                1,
-            )
+        silent(path, "tower-acc Aimd + LoadShed", || {
+            let aimd = tower_acc::Aimd::builder().min_limit(1).initial_limit(1);
+            full(shed(acc(aimd.build())), 1)
         }),
-        theirs(path, "tower-resilience Aimd + LoadShed", || {
-            let service = ServiceBuilder::new()
-                .layer(LoadShedLayer::new())
-                .layer(resilience())
-                .service(Constant);
-            full(service, 10)
+        silent(path, "tower-resilience Aimd + LoadShed", || {
+            full(shed(resilience()), RESILIENCE_STARTS_AT)
         }),
-        // Told to reject, it lets a timer of tokio expire, which takes a millisecond.
-        theirs(path, "tower-resilience bulkhead + LoadShed", || {
-            let layer = BulkheadLayer::builder()
-                .max_concurrent_calls(1)
-                .backpressure();
-            full(
-                ServiceBuilder::new()
-                    .layer(LoadShedLayer::new())
-                    .service(bulkhead(layer)),
-                1,
-            )
+        // Told to reject by itself, it waits for a timer of tokio, which takes a millisecond.
+        silent(path, "tower-resilience bulkhead + LoadShed", || {
+            let bulkhead = BulkheadLayer::builder().backpressure();
+            let bulkhead = bulkhead.max_concurrent_calls(1).build();
+            full(shed(bulkhead.expect("valid settings")), 1)
         }),
-        theirs(path, "little-loadshedder", || {
+        silent(path, "little-loadshedder", || {
             let service = LittleLayer::new(0.01, LONG).layer(Constant);
             // One runs and one waits, to begin with.
             let held = hold(&service, 2);
@@ -209,28 +167,6 @@ fn refused(path: Path) -> Vec<Stack> {
                 let _ = &held;
                 calls(service.clone(), little_admitted)
             })
-        }),
-    ]
-}
-
-fn http(path: Path) -> Vec<Stack> {
-    vec![
-        theirs(path, "bare HTTP service", || {
-            Box::new(|| http_calls(ConstantHttp))
-        }),
-        theirs(path, "tower GlobalConcurrencyLimit", || {
-            let service = GlobalConcurrencyLimitLayer::new(ROOMY).layer(ConstantHttp);
-            Box::new(move || http_calls(service.clone()))
-        }),
-        ours(path, "block", || over_http(BackpressureLayer::block(ROOMY))),
-        ours(path, "drop_newest", || {
-            over_http(BackpressureLayer::drop_newest(ROOMY))
-        }),
-        ours(path, "drop_oldest", || {
-            over_http(BackpressureLayer::drop_oldest(ROOMY, ROOMY))
-        }),
-        ours(path, "adaptive(Aimd)", || {
-            over_http(BackpressureLayer::adaptive(Aimd::default()))
         }),
     ]
 }
@@ -246,8 +182,7 @@ where
 /// Calls are refused, since `held` others fill the limit.
 fn full<S>(service: S, held: usize) -> Shared
 where
-    S: Service<Ask> + Clone + Send + 'static,
-    S::Future: 'static,
+    S: Service<Ask, Future: 'static> + Clone + Send + 'static,
 {
     let held = hold(&service, held);
     Box::new(move || {
@@ -256,33 +191,33 @@ where
     })
 }
 
-fn over_http(layer: BackpressureLayer) -> Shared {
-    Box::new(move || http_calls(layer.layer(ConstantHttp)))
+fn ours(layer: BackpressureLayer) -> impl Service<Ask, Future: 'static> + Clone + Send + 'static {
+    layer.plain().layer(Constant)
 }
 
-fn shed(
-    limit: usize,
-) -> impl Service<Ask, Response = u64, Error = tower::BoxError, Future: 'static> + Clone + Send + 'static
+fn shed<L>(limit: L) -> impl Service<Ask, Future: 'static> + Clone + Send + 'static
+where
+    L: Layer<Constant>,
+    L::Service: Service<Ask, Error: Into<BoxError>, Future: 'static> + Clone + Send + 'static,
 {
     ServiceBuilder::new()
         .layer(LoadShedLayer::new())
-        .layer(GlobalConcurrencyLimitLayer::new(limit))
+        .layer(limit)
         .service(Constant)
 }
 
-/// It starts at 10.
+fn acc<A>(algorithm: A) -> tower_acc::ConcurrencyLimitLayer<A> {
+    tower_acc::ConcurrencyLimitLayer::new(algorithm)
+}
+
+const RESILIENCE_STARTS_AT: usize = 10;
+
 fn resilience() -> AdaptiveLimiterLayer<ResilienceAimd> {
     let aimd = ResilienceAimd::builder()
-        .initial_limit(10)
+        .initial_limit(RESILIENCE_STARTS_AT)
         .latency_threshold(LONG)
         .build();
     AdaptiveLimiterLayer::new(aimd.expect("valid settings"))
-}
-
-fn bulkhead(
-    settings: tower_resilience_bulkhead::BulkheadConfigBuilder,
-) -> tower_resilience_bulkhead::Bulkhead<Constant> {
-    settings.build().expect("valid settings").layer(Constant)
 }
 
 fn little_admitted(answer: &Result<LoadShedResponse<u64>, Infallible>) -> bool {
