@@ -60,6 +60,8 @@ mod error;
 mod events;
 mod future;
 mod gate;
+#[cfg(all(test, backpressure_loom))]
+mod interleavings;
 mod layer;
 pub mod limit;
 mod metrics;

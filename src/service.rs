@@ -177,3 +177,6 @@ impl<S: fmt::Debug, P: fmt::Debug> fmt::Debug for Backpressure<S, P> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, backpressure_loom))]
+mod interleavings;

@@ -11,6 +11,7 @@ pub mod load;
 pub mod plots;
 pub mod rounds;
 pub mod scores;
+pub mod soak;
 pub mod waiters;
 
 use std::fmt;
