@@ -35,10 +35,11 @@ type Respond = dyn Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sy
 
 /// HTTP and gRPC: a refusal is a response, the permit rides on the response's body.
 ///
-/// A request with `content-type: application/grpc*` is refused with gRPC's status `UNAVAILABLE` and
-/// `grpc-retry-pushback-ms`, any other with `503 Service Unavailable`, `Retry-After` (whole seconds, at least 1) and
-/// `retry-after-ms`. The rest of a refused request's body is left to the server: hyper closes an HTTP/1 connection on
-/// which more of it is to come, and keeps one on which there is none.
+/// A request whose content type is gRPC's or gRPC-Web's (`application/grpc`, `application/grpc+proto`,
+/// `application/grpc-web-text`, ...) is refused with gRPC's status `UNAVAILABLE` and `grpc-retry-pushback-ms`, any other
+/// with `503 Service Unavailable`, `Retry-After` (whole seconds, at least 1) and `retry-after-ms`. The rest of a refused
+/// request's body is left to the server: hyper closes an HTTP/1 connection on which more of it is to come, and keeps one
+/// on which there is none.
 #[derive(Clone, Default)]
 pub struct Http {
     pub(crate) release_at: ReleaseAt,
