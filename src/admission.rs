@@ -9,12 +9,17 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::{
     queue::{Kind, Queue, State, Ticket},
     rejected::Reason,
     slots::{Slots, Turn},
     strategy::Strategy,
 };
+
+/// The tokens of those that can go on: seldom more than one, then nothing is allocated.
+pub(crate) type Woken<T> = SmallVec<[T; 2]>;
 
 /// How a queue is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +33,7 @@ pub(crate) struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// It has a slot; so many are in flight, itself included.
-    Admitted(usize),
+    Admitted(u32),
     Waiting(Ticket),
     Rejected(Reason),
 }
@@ -38,7 +43,7 @@ pub(crate) enum Arrival {
 pub(crate) enum Answer {
     /// It has a slot; so many are in flight, itself included.
     Admitted {
-        in_flight: usize,
+        in_flight: u32,
         waited: Duration,
     },
     Waiting,
@@ -81,14 +86,15 @@ impl<T> Admission<T> {
         self.queue.next_due()
     }
 
-    /// Somebody arrives who found no slot, and may wait if the rules have room.
+    /// Somebody arrives who found no slot, and may wait if the rules have room; then `token` is taken, and wakes it.
+    /// Otherwise it stays, to be dropped where no lock is held.
     pub(crate) fn arrive(
         &mut self,
         slots: &Slots,
         kind: Kind,
         now: Duration,
-        token: T,
-        wake: &mut Vec<T>,
+        token: &mut Option<T>,
+        wake: &mut Woken<T>,
     ) -> Arrival {
         self.turn(slots, now, wake);
         if kind == Kind::Parked || self.queue.waiting() == 0 {
@@ -112,15 +118,15 @@ impl<T> Admission<T> {
         }
         // From here on a slot that comes free is served to the queue, this waiter included.
         let deadline = self.rules.max_wait.map(|wait| now.saturating_add(wait));
-        let ticket = self.queue.join(kind, now, deadline, token);
+        let ticket = self.queue.join(kind, now, deadline, token.take());
         slots.set_waiting(true);
         // A permit that came back just before the flag was up did not look at the queue.
         self.serve(slots, now, wake);
         Arrival::Waiting(ticket)
     }
 
-    /// A waiter asks how it stands; if it has to wait on, `token` is what wakes it. Gives back the token that is not
-    /// needed any more, to be dropped where no lock is held.
+    /// A waiter asks how it stands; if it has to wait on, `token` is taken, and wakes it. Gives back the token that it had
+    /// before; neither is to be dropped where a lock is held.
     ///
     /// # Panics
     ///
@@ -131,18 +137,18 @@ impl<T> Admission<T> {
         kind: Kind,
         ticket: Ticket,
         now: Duration,
-        token: T,
-        wake: &mut Vec<T>,
+        token: &mut Option<T>,
+        wake: &mut Woken<T>,
     ) -> (Answer, Option<T>) {
         if self.queue.state(ticket).has_slot() {
-            let in_flight = slots.read().in_flight();
+            let in_flight = slots.read().in_flight() as u32;
             return self.admitted(ticket, in_flight, now);
         }
         self.turn(slots, now, wake);
         let may_take = match self.queue.state(ticket) {
             // The turn was this one's.
             state if state.has_slot() => {
-                let in_flight = slots.read().in_flight();
+                let in_flight = slots.read().in_flight() as u32;
                 return self.admitted(ticket, in_flight, now);
             }
             // Too late by the clock, but if a slot is free a refusal would help nobody.
@@ -161,13 +167,13 @@ impl<T> Admission<T> {
             let waited = now.saturating_sub(left.joined);
             return (Answer::Rejected { reason, waited }, left.token);
         }
-        let spent = self.queue.wait_on(ticket, token);
+        let spent = self.queue.wait_on(ticket, token.take());
         slots.set_waiting(true);
         self.serve(slots, now, wake);
         (Answer::Waiting, spent)
     }
 
-    fn admitted(&mut self, ticket: Ticket, in_flight: usize, now: Duration) -> (Answer, Option<T>) {
+    fn admitted(&mut self, ticket: Ticket, in_flight: u32, now: Duration) -> (Answer, Option<T>) {
         let left = self.queue.leave(ticket);
         let waited = now.saturating_sub(left.joined);
         (Answer::Admitted { in_flight, waited }, left.token)
@@ -179,7 +185,7 @@ impl<T> Admission<T> {
         slots: &Slots,
         ticket: Ticket,
         now: Duration,
-        wake: &mut Vec<T>,
+        wake: &mut Woken<T>,
     ) -> Option<T> {
         let left = self.queue.leave(ticket);
         if left.state.has_slot() {
@@ -190,7 +196,7 @@ impl<T> Admission<T> {
     }
 
     /// Time has passed, a permit has come back, or the limit has moved: answers those who can be answered.
-    pub(crate) fn turn(&mut self, slots: &Slots, now: Duration, wake: &mut Vec<T>) {
+    pub(crate) fn turn(&mut self, slots: &Slots, now: Duration, wake: &mut Woken<T>) {
         while let Some(state) = self.queue.pass_over(now) {
             if state.has_slot() {
                 slots.give_back();
@@ -204,7 +210,7 @@ impl<T> Admission<T> {
     }
 
     /// Nobody is let in any more; those who wait are refused.
-    pub(crate) fn drain(&mut self, slots: &Slots, wake: &mut Vec<T>) {
+    pub(crate) fn drain(&mut self, slots: &Slots, wake: &mut Woken<T>) {
         slots.drain();
         for ticket in self.queue.unanswered() {
             if self.queue.state(ticket).has_slot() {
@@ -215,17 +221,22 @@ impl<T> Admission<T> {
         slots.set_waiting(false);
     }
 
-    /// Calls everybody who waits, for where no timer can be had to find out who comes.
-    pub(crate) fn call_all(&mut self, now: Duration, wake: &mut Vec<T>) {
+    /// Wakes everybody who waits, for where no timer can be had to find out who comes.
+    pub(crate) fn call_all(&mut self, now: Duration, wake: &mut Woken<T>) {
         for ticket in self.queue.unanswered() {
-            if matches!(self.queue.state(ticket), State::Waiting) {
-                wake.extend(self.queue.call(ticket, now));
-            }
+            wake.extend(match self.queue.kind(ticket) {
+                // It comes for sure; called, it would be out of the order in which slots are granted until it does.
+                Kind::InCall => self.queue.nudge(ticket),
+                Kind::Parked if self.queue.state(ticket) == State::Waiting => {
+                    self.queue.call(ticket, now)
+                }
+                Kind::Parked => None,
+            });
         }
     }
 
     /// Gives the free slots to those in front: taken for whoever is certainly there, otherwise called for.
-    fn serve(&mut self, slots: &Slots, now: Duration, wake: &mut Vec<T>) {
+    fn serve(&mut self, slots: &Slots, now: Duration, wake: &mut Woken<T>) {
         while let Some((front, kind, certain)) = self.queue.front() {
             if certain {
                 if slots.try_take(Turn::Open).is_err() {

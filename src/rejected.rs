@@ -15,20 +15,25 @@ use std::{error, fmt, time::Duration};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    pub(crate) reason: Reason,
-    pub(crate) retry_after: Duration,
-    pub(crate) limit: usize,
-    pub(crate) waited: Duration,
+    reason: Reason,
+    limit: u32,
+    /// Both in milliseconds: four small numbers travel in two registers, and a refusal has to be quick.
+    retry_after: u32,
+    waited: u32,
 }
 
 impl Rejected {
     /// A refusal as the gate would make it. For tests of your own `respond` closures and outer layers.
+    ///
+    /// Times are kept in whole milliseconds, up to 49 days: the hint is rounded up, what was waited is rounded down.
+    #[inline]
     pub fn new(reason: Reason, retry_after: Duration, limit: usize, waited: Duration) -> Self {
+        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         Self {
             reason,
-            retry_after,
-            limit,
-            waited,
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            retry_after: millis(retry_after.saturating_add(Duration::from_nanos(999_999))),
+            waited: millis(waited),
         }
     }
 
@@ -41,17 +46,17 @@ impl Rejected {
     /// pace it has lately kept; 1 s where it has no pace yet, and while it drains. Between 1 ms and 60 s, spread by ± 30 % so that those
     /// refused together do not come back together.
     pub fn retry_after(&self) -> Duration {
-        self.retry_after
+        Duration::from_millis(self.retry_after.into())
     }
 
     /// The limit in force at the refusal, in requests.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit as usize
     }
 
     /// How long the request had waited; zero where it was refused at once.
     pub fn waited(&self) -> Duration {
-        self.waited
+        Duration::from_millis(self.waited.into())
     }
 }
 
@@ -64,14 +69,16 @@ impl fmt::Display for Rejected {
             Reason::Evicted => write!(
                 f,
                 "evicted from the queue by a newer request after {:.3} s",
-                self.waited.as_secs_f64()
+                self.waited().as_secs_f64()
             )?,
-            Reason::MaxWait => {
-                write!(f, "no slot came free in {:.3} s", self.waited.as_secs_f64())?
-            }
+            Reason::MaxWait => write!(
+                f,
+                "no slot came free in {:.3} s",
+                self.waited().as_secs_f64()
+            )?,
             Reason::Draining => f.write_str("the service is shutting down")?,
         }
-        write!(f, "; retry after {:.3} s", self.retry_after.as_secs_f64())
+        write!(f, "; retry after {:.3} s", self.retry_after().as_secs_f64())
     }
 }
 

@@ -20,6 +20,7 @@ mod handle;
 mod interleavings;
 mod learner;
 mod line;
+mod parked;
 mod permit;
 mod usher;
 mod waiter;
@@ -35,7 +36,12 @@ use std::{
 
 use tokio::sync::Notify;
 
-use self::{clock::Clock, line::Line, permit::Started, watch::Watch};
+use self::{
+    clock::Clock,
+    line::{Line, discard},
+    permit::Started,
+    watch::Watch,
+};
 use crate::{
     Reason, Rejected,
     admission::{Arrival, Rules},
@@ -51,12 +57,10 @@ use crate::{
 pub use self::handle::Handle;
 pub(crate) use self::{
     learner::Learner,
-    permit::{Permit, Slot},
+    parked::Parked,
+    permit::{Begun, Permit, Slot},
     waiter::Waiter,
 };
-
-/// Whether a recorder has been installed meanwhile is looked up once in so many requests.
-const REQUESTS_PER_LOOK: u64 = 64;
 
 /// Everything about a gate that does not change once it is shared.
 #[derive(Debug)]
@@ -139,23 +143,33 @@ impl Gate {
         self.settings.rules.max_waiting > 0 && !self.settings.shadow
     }
 
-    /// Takes a slot if there is one. Never waits, never locks.
-    #[inline(always)]
-    pub(crate) fn try_take(self: &Arc<Self>, turn: Turn) -> Option<Slot> {
-        let in_flight = self.slots.try_take(turn).ok()?;
-        Some(Slot::new(Arc::clone(self), in_flight))
+    /// Takes a slot if there is one, and says how many are in flight, this one included. Never waits, never locks.
+    #[inline]
+    fn try_take(&self, turn: Turn) -> Option<u32> {
+        self.slots.try_take(turn).ok()
     }
 
-    /// Takes a slot, or turns the request away. Never waits, never locks where there is a slot.
-    #[inline(always)]
-    pub(crate) fn take_or_reject(self: &Arc<Self>) -> Result<Slot, Rejected> {
-        match self.slots.try_take(Turn::AfterTheQueue) {
-            Ok(in_flight) => Ok(Slot::new(Arc::clone(self), in_flight)),
-            Err(word) => self.full(word),
+    /// Takes a slot for a call that has yet to be made, or has the request wait for one, if it may.
+    #[inline]
+    pub(crate) fn slot_or_wait(self: &Arc<Self>) -> Found {
+        match self.try_take(Turn::AfterTheQueue) {
+            Some(in_flight) => Found::Slot(Slot::new(Arc::clone(self), in_flight)),
+            None => self.arrive(Kind::InCall, Waker::noop()),
         }
     }
 
-    fn full(self: &Arc<Self>, word: Word) -> Result<Slot, Rejected> {
+    /// Begins a call, or turns the request away. Never waits, never locks where there is a slot.
+    #[inline]
+    pub(crate) fn begin_or_reject(self: &Arc<Self>) -> Result<Begun<'_>, Rejected> {
+        let in_flight = match self.slots.try_take(Turn::AfterTheQueue) {
+            Ok(in_flight) => in_flight,
+            Err(word) => self.full(word)?,
+        };
+        Ok(Begun::new(self, in_flight))
+    }
+
+    #[cold]
+    fn full(&self, word: Word) -> Result<u32, Rejected> {
         let reason = if word.draining() {
             Reason::Draining
         } else {
@@ -163,8 +177,7 @@ impl Gate {
         };
         let rejected = self.reject(reason, Duration::ZERO);
         if self.settings.shadow {
-            let in_flight = self.slots.take_anyway();
-            return Ok(Slot::new(Arc::clone(self), in_flight));
+            return Ok(self.slots.take_anyway());
         }
         Err(rejected)
     }
@@ -172,10 +185,11 @@ impl Gate {
     /// A request that found no slot waits for one, if it may.
     pub(crate) fn arrive(self: &Arc<Self>, kind: Kind, waker: &Waker) -> Found {
         self.note_full();
-        let waker = waker.clone();
+        let mut waker = Some(waker.clone());
         let arrival = self.with_queue(|admission, slots, now, wake| {
-            admission.arrive(slots, kind, now, waker, wake)
+            admission.arrive(slots, kind, now, &mut waker, wake)
         });
+        discard(waker);
         match arrival {
             Arrival::Admitted(in_flight) => Found::Slot(Slot::new(Arc::clone(self), in_flight)),
             Arrival::Waiting(ticket) => Found::Wait(Waiter::new(Arc::clone(self), kind, ticket)),
@@ -184,14 +198,19 @@ impl Gate {
     }
 
     /// A slot is put to use. Gives the time, if anybody needs it.
-    #[inline(always)]
+    #[inline]
     fn begin(&self) -> Started {
-        self.recording.admitted(self);
-        if self.recording.wants_time() || self.learner.as_ref().is_some_and(Learner::learns) {
-            Started::at(self.clock.now())
-        } else {
-            Started::UNKNOWN
+        let recorded = self.recording.admitted(self);
+        let picked = self.learner.as_ref().is_some_and(Learner::picks);
+        if recorded || picked {
+            return self.begin_timed(picked);
         }
+        Started::UNKNOWN
+    }
+
+    #[inline(never)]
+    fn begin_timed(&self, picked: bool) -> Started {
+        Started::new(self.clock.now(), picked)
     }
 
     /// A slot comes back that was never put to use.
@@ -207,11 +226,8 @@ impl Gate {
     #[inline]
     fn release(self: &Arc<Self>, outcome: Outcome) {
         let nth = self.completed.fetch_add(1, Ordering::Relaxed);
-        if nth % REQUESTS_PER_LOOK == 0 {
-            self.recording.look_again(self);
-        }
         let word = self.slots.give_back();
-        self.recording.completed(self, outcome);
+        self.recording.completed(self, outcome, nth);
         if word.waiting() || word.draining() {
             self.look_after(word);
         }

@@ -1,44 +1,79 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, mem, sync::Arc, time::Duration};
 
 use super::Gate;
 use crate::limit::{Outcome, Sample};
 
+/// A slot that was taken for the call that is being made. Dropping it, as happens if the service panics in its `call`, gives the slot
+/// back.
+///
+/// It borrows the gate, so that all of it stays in registers, and the [`Permit`] is made where it is to be kept. A permit that
+/// is moved right after it was made is read in wider parts than it was written in, which stalls for longer than all the rest
+/// of an admission takes.
+pub(crate) struct Begun<'a> {
+    gate: &'a Arc<Gate>,
+    in_flight: u32,
+    started: Started,
+}
+
+impl<'a> Begun<'a> {
+    /// A call begins on a slot that was taken at `gate`: from now on it is in the numbers.
+    #[inline]
+    pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32) -> Self {
+        Self {
+            gate,
+            in_flight,
+            started: gate.begin(),
+        }
+    }
+
+    /// The call has been made.
+    #[inline]
+    pub(crate) fn permit(self) -> Permit {
+        let permit = Permit::new(Arc::clone(self.gate), self.in_flight, self.started);
+        mem::forget(self);
+        permit
+    }
+}
+
+impl Drop for Begun<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        // What panicked says nothing about load.
+        self.gate.release(Outcome::Ignore);
+    }
+}
+
 /// A slot that was taken for a call that has not been made yet. Dropping it gives the slot back as if nothing had been.
 pub(crate) struct Slot {
-    /// `None` once the call has begun. Taken out by itself, since a slot that is moved as a whole right after it was made
-    /// is read in wider parts than it was written in, which stalls for longer than all the rest of an admission takes.
-    gate: Option<Arc<Gate>>,
+    gate: Arc<Gate>,
+    /// How many were in flight when it was taken, this one included. 0 once it is in other hands.
     in_flight: u32,
 }
 
 impl Slot {
-    #[inline(always)]
-    pub(super) fn new(gate: Arc<Gate>, in_flight: usize) -> Self {
-        Self {
-            gate: Some(gate),
-            in_flight: in_flight as u32,
+    pub(super) fn new(gate: Arc<Gate>, in_flight: u32) -> Self {
+        Self { gate, in_flight }
+    }
+
+    /// The call is made. `None` if it was made before.
+    pub(crate) fn begin(&mut self) -> Option<Begun<'_>> {
+        match mem::take(&mut self.in_flight) {
+            0 => None,
+            in_flight => Some(Begun::new(&self.gate, in_flight)),
         }
     }
 
-    /// Whether the call has yet to begin.
-    pub(crate) fn is_held(&self) -> bool {
-        self.gate.is_some()
-    }
-
-    /// The call begins: from now on it is in the numbers. `None` if it had begun before.
-    #[inline(always)]
-    pub(crate) fn begin(&mut self) -> Option<Permit> {
-        let gate = self.gate.take()?;
-        let started = gate.begin();
-        Some(Permit::new(gate, self.in_flight, started))
+    /// The slot without its guard: to be given back by hand.
+    pub(super) fn keep(mut self) -> u32 {
+        mem::take(&mut self.in_flight)
     }
 }
 
 impl Drop for Slot {
     #[inline]
     fn drop(&mut self) {
-        if let Some(gate) = self.gate.take() {
-            gate.unused();
+        if self.in_flight != 0 {
+            self.gate.unused();
         }
     }
 }
@@ -77,7 +112,7 @@ impl Permit {
             outcome: Outcome::Cancelled,
             sampled: false,
             released: false,
-            running: true,
+            running: false,
         }
     }
 
@@ -100,8 +135,8 @@ impl Permit {
         }
         self.sampled = true;
         self.outcome = outcome;
-        if let Some(started) = self.started.get() {
-            self.sample_since(started, outcome);
+        if self.started.is_known() {
+            self.timed(outcome);
         }
     }
 
@@ -114,8 +149,8 @@ impl Permit {
         }
         let news = outcome == Outcome::Overload && self.outcome != Outcome::Overload;
         self.outcome = outcome;
-        if let (true, Some(started)) = (news, self.started.get()) {
-            self.learn(self.gate.clock.now(), started, outcome);
+        if news && self.started.is_known() {
+            self.learn(self.gate.clock.now(), outcome);
         }
     }
 
@@ -136,21 +171,21 @@ impl Permit {
         }
     }
 
-    fn sample_since(&self, started: Duration, outcome: Outcome) {
+    #[cold]
+    fn timed(&self, outcome: Outcome) {
         let now = self.gate.clock.now();
         if matches!(outcome, Outcome::Success | Outcome::Overload) {
-            self.gate
-                .recording
-                .latency(&self.gate, now.saturating_sub(started));
+            let latency = now.saturating_sub(self.started.at());
+            self.gate.recording.latency(latency);
         }
-        self.learn(now, started, outcome);
+        self.learn(now, outcome);
     }
 
-    fn learn(&self, now: Duration, started: Duration, outcome: Outcome) {
-        if outcome != Outcome::Ignore {
-            let latency = now.saturating_sub(started);
-            self.gate
-                .learn(Sample::new(now, latency, self.in_flight as usize, outcome));
+    fn learn(&self, now: Duration, outcome: Outcome) {
+        if self.started.is_picked() && outcome != Outcome::Ignore {
+            let latency = now.saturating_sub(self.started.at());
+            let sample = Sample::new(now, latency, self.in_flight as usize, outcome);
+            self.gate.learn(sample);
         }
     }
 }
@@ -170,21 +205,32 @@ impl Drop for Permit {
     }
 }
 
-/// When a request began, in nanoseconds since the gate was made, or that nobody needs to know.
+/// When a request began, in nanoseconds since the gate was made, and whether the limit learns from it; or that nobody
+/// needs to know.
 #[derive(Clone, Copy)]
 pub(super) struct Started(u64);
 
 impl Started {
     pub(super) const UNKNOWN: Self = Self(u64::MAX);
+    const PICKED: u64 = 1 << 63;
 
     #[inline]
-    pub(super) fn at(time: Duration) -> Self {
-        Self(time.as_nanos() as u64)
+    pub(super) fn new(at: Duration, picked: bool) -> Self {
+        let nanos = at.as_nanos() as u64 & !Self::PICKED;
+        Self(if picked { nanos | Self::PICKED } else { nanos })
     }
 
     #[inline]
-    fn get(self) -> Option<Duration> {
-        (self.0 != Self::UNKNOWN.0).then(|| Duration::from_nanos(self.0))
+    fn is_known(self) -> bool {
+        self.0 != Self::UNKNOWN.0
+    }
+
+    fn is_picked(self) -> bool {
+        self.0 & Self::PICKED != 0
+    }
+
+    fn at(self) -> Duration {
+        Duration::from_nanos(self.0 & !Self::PICKED)
     }
 }
 

@@ -41,12 +41,8 @@ impl Gate {
             Duration::from_nanos(self.hint_nanos.load(Ordering::Relaxed))
         };
         self.recording.rejected(self, reason);
-        Rejected {
-            reason,
-            retry_after: pace::jittered(hint, self.seed.wrapping_add(nth)),
-            limit: self.slots.read().limit(),
-            waited,
-        }
+        let retry_after = pace::jittered(hint, self.seed.wrapping_add(nth));
+        Rejected::new(reason, retry_after, self.slots.read().limit(), waited)
     }
 
     /// Somebody who waited in `poll_ready` was refused there; that is counted when the refused call is made, or never.

@@ -29,7 +29,12 @@ enum Variant {
 
 /// Whether a message with these headers is gRPC, in any of its encodings. Of several content types the first counts.
 pub(super) fn speaks(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).and_then(variant).is_some()
+    headers.get(CONTENT_TYPE).is_some_and(is_grpc)
+}
+
+/// Whether this content type is gRPC, in any of its encodings.
+pub(super) fn is_grpc(content_type: &HeaderValue) -> bool {
+    variant(content_type).is_some()
 }
 
 /// `None` where a content type is not gRPC's, though it may begin like one.

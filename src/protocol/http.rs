@@ -129,25 +129,56 @@ impl Http {
         Arc::make_mut(self.policy.get_or_insert_default())
     }
 
-    fn when_to_sample(&self, head: &response::Parts) -> SampleAt {
-        match self.sample_at {
-            SampleAt::Auto if is_stream(head) => SampleAt::FirstFrame,
-            SampleAt::Auto => SampleAt::Head,
-            chosen => chosen,
+    fn when_to_sample(&self, content: Content) -> SampleAt {
+        match (self.sample_at, content) {
+            (SampleAt::Auto, Content::Whole) => SampleAt::Head,
+            (SampleAt::Auto, _) => SampleAt::FirstFrame,
+            (chosen, _) => chosen,
         }
     }
 
     /// How it went, and whether the trailers may yet tell otherwise.
-    fn outcome(&self, head: &response::Parts) -> (Outcome, bool) {
+    fn outcome(&self, head: &response::Parts, content: Content) -> (Outcome, bool) {
         if let Some(classify) = self.policy.as_ref().and_then(|p| p.classify.as_ref()) {
             return (classify(head), false);
         }
-        if !grpc::speaks(&head.headers) {
-            return (outcome_of(head.status), false);
+        match content {
+            Content::Grpc => match grpc::outcome(&head.headers) {
+                Some(outcome) => (outcome, false),
+                None => (outcome_of(head.status), true),
+            },
+            _ => (outcome_of(head.status), false),
         }
-        match grpc::outcome(&head.headers) {
-            Some(outcome) => (outcome, false),
-            None => (outcome_of(head.status), true),
+    }
+}
+
+/// What a response's content type says of how it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// The head comes when the work is done.
+    Whole,
+    /// The head comes before the work.
+    Stream,
+    /// Likewise, and the trailers tell how it went.
+    Grpc,
+}
+
+impl Content {
+    fn of(head: &response::Parts) -> Self {
+        let Some(content_type) = head.headers.get(CONTENT_TYPE) else {
+            return Self::Whole;
+        };
+        let essence = content_type.as_bytes().split(|byte| *byte == b';').next();
+        let essence = essence.unwrap_or_default().trim_ascii();
+        if grpc::is_grpc(content_type) {
+            Self::Grpc
+        } else if STREAMS
+            .iter()
+            .any(|stream| essence.eq_ignore_ascii_case(stream.as_bytes()))
+        {
+            Self::Stream
+        } else {
+            Self::Whole
         }
     }
 }
@@ -217,14 +248,15 @@ where
             }
         };
         let (head, body) = response.into_parts();
-        let (outcome, trailers_tell) = self.outcome(&head);
+        let content = Content::of(&head);
+        let (outcome, trailers_tell) = self.outcome(&head, content);
         if has_no_body(asked, head.status) || body.is_end_stream() {
             // The server will not ask for a body that cannot come.
             permit.sample(outcome);
             drop(permit);
             return Ok(Response::from_parts(head, ResponseBody::new(body, None)));
         }
-        let sample_at = self.when_to_sample(&head);
+        let sample_at = self.when_to_sample(content);
         if sample_at == SampleAt::Head {
             permit.sample(outcome);
         }
@@ -297,18 +329,4 @@ fn has_no_body(asked: Asked, status: StatusCode) -> bool {
         || status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED
-}
-
-/// Whether the head comes before the work.
-fn is_stream(head: &response::Parts) -> bool {
-    let Some(content_type) = head.headers.get(CONTENT_TYPE) else {
-        return false;
-    };
-    let content_type = content_type.as_bytes();
-    let essence = content_type.split(|byte| *byte == b';').next();
-    let essence = essence.unwrap_or_default().trim_ascii();
-    grpc::speaks(&head.headers)
-        || STREAMS
-            .iter()
-            .any(|stream| essence.eq_ignore_ascii_case(stream.as_bytes()))
 }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{Point, Report, Scenario, Tally, dist::Stream, server::Server};
 use crate::{
-    admission::{Admission, Answer, Arrival},
+    admission::{Admission, Answer, Arrival, Woken},
     limit::{Limit, MAX_LIMIT, Outcome, Sample},
     pace::{Counts, Pace, jittered},
     queue::{Kind, Ticket},
@@ -34,7 +34,7 @@ pub(super) struct Run<'a> {
     leaving: VecDeque<(u64, u32, u32)>,
     requests: Vec<Request>,
     unused: Vec<u32>,
-    woken: Vec<u32>,
+    woken: Woken<u32>,
     admitted: u64,
     pace: Pace,
     counts: Counts,
@@ -78,7 +78,7 @@ struct Request {
     generation: u32,
     caller: Caller,
     admitted: u64,
-    in_flight: usize,
+    in_flight: u32,
     ticket: Option<Ticket>,
     /// The caller is there and has no answer yet.
     awaited: bool,
@@ -103,7 +103,7 @@ impl<'a> Run<'a> {
             leaving: VecDeque::new(),
             requests: Vec::new(),
             unused: Vec::new(),
-            woken: Vec::new(),
+            woken: Woken::new(),
             admitted: 0,
             pace: Pace::default(),
             counts: Counts::default(),
@@ -211,7 +211,10 @@ impl<'a> Run<'a> {
         let id = self.request(caller);
         let now = self.now();
         let (slots, woken) = (&self.slots, &mut self.woken);
-        match self.admission.arrive(slots, Kind::InCall, now, id, woken) {
+        match self
+            .admission
+            .arrive(slots, Kind::InCall, now, &mut Some(id), woken)
+        {
             Arrival::Admitted(in_flight) => self.admit(id, in_flight),
             Arrival::Waiting(ticket) => {
                 self.requests[id as usize].ticket = Some(ticket);
@@ -236,7 +239,7 @@ impl<'a> Run<'a> {
             let (slots, woken) = (&self.slots, &mut self.woken);
             match self
                 .admission
-                .ask(slots, Kind::InCall, ticket, now, id, woken)
+                .ask(slots, Kind::InCall, ticket, now, &mut Some(id), woken)
                 .0
             {
                 Answer::Waiting => {}
@@ -301,7 +304,7 @@ impl<'a> Run<'a> {
         let sample = Sample::new(
             self.now(),
             Duration::from_nanos(self.now - request.admitted),
-            request.in_flight,
+            request.in_flight as usize,
             outcome,
         );
         let before = self.slots.read().limit();

@@ -9,7 +9,7 @@ use crate::{limit::Outcome, sim::dist::exponential};
 const REFUSAL: f64 = 0.02;
 
 impl Run<'_> {
-    pub(super) fn admit(&mut self, id: u32, in_flight: usize) {
+    pub(super) fn admit(&mut self, id: u32, in_flight: u32) {
         self.admitted += 1;
         let now = self.now;
         let request = &mut self.requests[id as usize];
