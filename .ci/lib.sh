@@ -15,7 +15,8 @@ tool() {
         --target-dir "$tools/tools-target" --version "$2" "$1"
 }
 
-# debian COMMAND PACKAGE...: installs the packages if the command is missing. Fails where they cannot be had.
+# debian COMMAND PACKAGE...: installs the packages if the command is missing. Fails where they cannot be had, which is for
+# the caller to forgive: `debian redis-server redis-server && export BACKPRESSURE_REQUIRE_REDIS=1`.
 debian() {
     local command=$1
     shift
