@@ -332,7 +332,9 @@ impl<P> BackpressureLayer<P> {
         self
     }
 
-    /// How long a request may wait for a slot; then it is refused. Default: as long as its caller does.
+    /// How long a request may wait for a slot; then it is refused. Default: as long as its caller does, which is longer than
+    /// it should be where the server does not see that a caller has left: hyper does not, over HTTP/1, while the rest of a
+    /// body is unread. Set it to what callers are willing to wait.
     ///
     /// Measured to the millisecond by tokio's timer. Where the service is driven without a tokio runtime, or by one whose
     /// time is not enabled (tokio then reports one panic of a background task), a waiter finds out only when it is polled.
