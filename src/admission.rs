@@ -86,13 +86,14 @@ impl<T> Admission<T> {
         self.queue.next_due()
     }
 
-    /// Somebody arrives who found no slot, and may wait if the rules have room.
+    /// Somebody arrives who found no slot, and may wait if the rules have room; then `token` is taken, and wakes it.
+    /// Otherwise it stays, to be dropped where no lock is held.
     pub(crate) fn arrive(
         &mut self,
         slots: &Slots,
         kind: Kind,
         now: Duration,
-        token: T,
+        token: &mut Option<T>,
         wake: &mut Woken<T>,
     ) -> Arrival {
         self.turn(slots, now, wake);
@@ -117,15 +118,15 @@ impl<T> Admission<T> {
         }
         // From here on a slot that comes free is served to the queue, this waiter included.
         let deadline = self.rules.max_wait.map(|wait| now.saturating_add(wait));
-        let ticket = self.queue.join(kind, now, deadline, token);
+        let ticket = self.queue.join(kind, now, deadline, token.take());
         slots.set_waiting(true);
         // A permit that came back just before the flag was up did not look at the queue.
         self.serve(slots, now, wake);
         Arrival::Waiting(ticket)
     }
 
-    /// A waiter asks how it stands; if it has to wait on, `token` is what wakes it. Gives back the token that is not
-    /// needed any more, to be dropped where no lock is held.
+    /// A waiter asks how it stands; if it has to wait on, `token` is taken, and wakes it. Gives back the token that it had
+    /// before; neither is to be dropped where a lock is held.
     ///
     /// # Panics
     ///
@@ -136,7 +137,7 @@ impl<T> Admission<T> {
         kind: Kind,
         ticket: Ticket,
         now: Duration,
-        token: T,
+        token: &mut Option<T>,
         wake: &mut Woken<T>,
     ) -> (Answer, Option<T>) {
         if self.queue.state(ticket).has_slot() {
@@ -166,7 +167,7 @@ impl<T> Admission<T> {
             let waited = now.saturating_sub(left.joined);
             return (Answer::Rejected { reason, waited }, left.token);
         }
-        let spent = self.queue.wait_on(ticket, token);
+        let spent = self.queue.wait_on(ticket, token.take());
         slots.set_waiting(true);
         self.serve(slots, now, wake);
         (Answer::Waiting, spent)
@@ -220,12 +221,17 @@ impl<T> Admission<T> {
         slots.set_waiting(false);
     }
 
-    /// Calls everybody who waits, for where no timer can be had to find out who comes.
+    /// Wakes everybody who waits, for where no timer can be had to find out who comes.
     pub(crate) fn call_all(&mut self, now: Duration, wake: &mut Woken<T>) {
         for ticket in self.queue.unanswered() {
-            if matches!(self.queue.state(ticket), State::Waiting) {
-                wake.extend(self.queue.call(ticket, now));
-            }
+            wake.extend(match self.queue.kind(ticket) {
+                // It comes for sure; called, it would be out of the order in which slots are granted until it does.
+                Kind::InCall => self.queue.nudge(ticket),
+                Kind::Parked if self.queue.state(ticket) == State::Waiting => {
+                    self.queue.call(ticket, now)
+                }
+                Kind::Parked => None,
+            });
         }
     }
 

@@ -50,11 +50,14 @@ impl fmt::Display for ConfigError {
 
 impl error::Error for ConfigError {}
 
-pub(crate) fn at_least_one(field: &'static str, value: usize) -> Result<usize, ConfigError> {
-    match value {
-        0 => Err(ConfigError::new(field, 0, "at least 1")),
-        value => Ok(value),
+pub(crate) fn at_least_one<N>(field: &'static str, value: N) -> Result<N, ConfigError>
+where
+    N: From<u8> + PartialEq + fmt::Display,
+{
+    if value == N::from(0) {
+        return Err(ConfigError::new(field, 0, "at least 1"));
     }
+    Ok(value)
 }
 
 /// What a constructor gives when the settings are right; when they are not, it panics at its caller.

@@ -82,7 +82,7 @@ where
         let state = match inner.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
                 let begun = slot.as_mut().and_then(Slot::begin);
-                State::run(&mut inner, request, begun, &protocol)
+                State::run_once(inner, request, begun, &protocol)
             }
             Poll::Ready(Err(error)) => State::Answered(Some(Err(protocol.error(error)))),
             Poll::Pending => State::Readying {
@@ -119,6 +119,15 @@ where
             permit: begun.map(Begun::permit),
         }
     }
+
+    /// With a clone that is not needed any more then.
+    fn run_once(mut inner: S, request: Req, begun: Option<Begun<'_>>, protocol: &P) -> Self {
+        let state = Self::run(&mut inner, request, begun, protocol);
+        // A destructor that panics on the way out of a function loses what is being returned (rust-lang/rust#47949), and
+        // the permit would be lost with it.
+        drop(inner);
+        state
+    }
 }
 
 const POLLED_AGAIN: &str = "`ResponseFuture` was polled after it had answered";
@@ -151,11 +160,11 @@ where
                 StateProj::Readying { call, slot } => {
                     let (inner, _) = call.as_mut().expect(POLLED_AGAIN);
                     let readied = ready!(inner.poll_ready(cx));
-                    let (mut inner, request) = call.take().expect(POLLED_AGAIN);
+                    let (inner, request) = call.take().expect(POLLED_AGAIN);
                     match readied {
                         Ok(()) => {
                             let begun = slot.as_mut().and_then(Slot::begin);
-                            State::run(&mut inner, request, begun, this.protocol)
+                            State::run_once(inner, request, begun, this.protocol)
                         }
                         Err(error) => State::Answered(Some(Err(this.protocol.error(error)))),
                     }
@@ -175,7 +184,9 @@ where
                     let answer = ready!(answer);
                     let asked = asked.take().expect(POLLED_AGAIN);
                     let answer = this.protocol.answer(asked, answer, permit);
-                    *permit = None;
+                    // Not left for later: whoever awaits this loses the answer, and the permit on it, if a destructor of
+                    // the inner future's panics then (rust-lang/rust#47949).
+                    this.state.set(State::Answered(None));
                     return Poll::Ready(answer);
                 }
                 StateProj::Answered(answer) => {

@@ -54,6 +54,7 @@
 
 mod admission;
 mod config;
+mod contained;
 mod demand;
 mod error;
 mod events;

@@ -154,7 +154,7 @@ impl<T> Queue<T> {
         kind: Kind,
         now: Duration,
         deadline: Option<Duration>,
-        token: T,
+        token: Option<T>,
     ) -> Ticket {
         let ticket = self.next;
         self.next += 1;
@@ -166,7 +166,7 @@ impl<T> Queue<T> {
                 proven: false,
                 joined: now,
                 deadline,
-                token: Some(token),
+                token,
             },
         );
         self.uncalled.insert(ticket);
@@ -184,14 +184,21 @@ impl<T> Queue<T> {
         self.entries[&ticket].state
     }
 
+    /// # Panics
+    ///
+    /// If the waiter has gone.
+    pub(crate) fn kind(&self, ticket: Ticket) -> Kind {
+        self.entries[&ticket].kind
+    }
+
     /// The waiter came and has to wait on, in its old place. Gives what would have woken it so far.
-    pub(crate) fn wait_on(&mut self, ticket: Ticket, token: T) -> Option<T> {
+    pub(crate) fn wait_on(&mut self, ticket: Ticket, token: Option<T>) -> Option<T> {
         // Who came too late to be counted on is no better proven than before.
         let came = matches!(self.state(ticket), State::Called(_));
         let spent = self.enter(ticket, State::Waiting);
         if let Some(entry) = self.entries.get_mut(&ticket) {
             entry.proven |= came;
-            entry.token = Some(token);
+            entry.token = token;
         }
         spent
     }
@@ -199,6 +206,11 @@ impl<T> Queue<T> {
     /// Calls a waiter. The token wakes it.
     pub(crate) fn call(&mut self, ticket: Ticket, now: Duration) -> Option<T> {
         self.enter(ticket, State::Called(now))
+    }
+
+    /// Has a waiter ask, though there is nothing for it. The token wakes it.
+    pub(crate) fn nudge(&mut self, ticket: Ticket) -> Option<T> {
+        self.entries.get_mut(&ticket)?.token.take()
     }
 
     /// Tells a waiter that a slot was taken on its behalf. The token wakes it.
@@ -291,6 +303,8 @@ impl<T> Queue<T> {
         match state {
             State::Waiting => {
                 self.uncalled.insert(ticket);
+                // One that was absent, or had a slot kept for it, waits once more.
+                self.peak = self.peak.max(self.uncalled.len() + self.called);
             }
             State::Called(at) => {
                 self.called += 1;

@@ -33,11 +33,17 @@ impl Core {
     ) -> R {
         let mut wake = Woken::new();
         let result = f(&mut self.admission, &self.slots, self.now, &mut wake);
-        self.woken.extend(wake);
+        for token in wake {
+            assert!(self.woken.insert(token), "{token} was woken twice");
+        }
         result
     }
 
-    pub(super) fn token(&mut self) -> u64 {
+    pub(super) fn now(&self) -> Duration {
+        self.now
+    }
+
+    fn token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
     }
@@ -52,7 +58,8 @@ impl Core {
             return (Arrival::Admitted(in_flight), 0);
         }
         let token = self.token();
-        let arrival = self.run(|a, slots, now, wake| a.arrive(slots, kind, now, token, wake));
+        let arrival =
+            self.run(|a, slots, now, wake| a.arrive(slots, kind, now, &mut Some(token), wake));
         (arrival, token)
     }
 
@@ -65,7 +72,8 @@ impl Core {
 
     pub(super) fn ask(&mut self, kind: Kind, ticket: Ticket) -> (Answer, u64) {
         let token = self.token();
-        let asked = self.run(|a, slots, now, wake| a.ask(slots, kind, ticket, now, token, wake));
+        let asked =
+            self.run(|a, slots, now, wake| a.ask(slots, kind, ticket, now, &mut Some(token), wake));
         (asked.0, token)
     }
 
@@ -281,4 +289,37 @@ fn draining_refuses_those_who_wait_but_not_those_who_were_granted() {
         core.arrive(Kind::InCall).0,
         Arrival::Rejected(Reason::Draining)
     );
+}
+
+#[test]
+fn where_there_is_no_timer_the_longest_waiter_is_still_the_one_evicted() {
+    let mut core = Core::new(1, rules(Strategy::DropOldest, 1));
+    core.arrive(Kind::InCall);
+    let (oldest, token) = core.wait(Kind::InCall);
+    core.run(|a, _, now, wake| a.call_all(now, wake));
+    assert!(core.woken.contains(&token));
+    core.wait(Kind::InCall);
+    assert_eq!(core.admission.waiting(), 1);
+    assert!(matches!(
+        core.ask(Kind::InCall, oldest).0,
+        Answer::Rejected {
+            reason: Reason::Evicted,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn who_was_absent_and_waits_again_is_in_the_peak() {
+    let mut core = Core::new(1, rules(Strategy::Block, 1));
+    core.arrive(Kind::Parked);
+    let (absent, _) = core.wait(Kind::Parked);
+    core.release();
+    core.pass(GRACE);
+    core.arrive(Kind::Parked);
+    core.wait(Kind::Parked);
+    assert_eq!(core.admission.peak_waiting(), 1);
+    assert_eq!(core.ask(Kind::Parked, absent).0, Answer::Waiting);
+    assert_eq!(core.admission.waiting(), 2);
+    assert_eq!(core.admission.peak_waiting(), 2);
 }

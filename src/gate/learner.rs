@@ -5,14 +5,12 @@
 //! them all, and only a random share is looked at, from its admission on: whatever becomes of those is told, so that the share
 //! of refusals and of callers that left stays what it is.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
-};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::{
+    contained::contained,
     limit::{Limit, MAX_LIMIT, Sample},
     slots::Slots,
     sync::{AtomicU32, Mutex, Ordering, TryLockError, lock},
@@ -130,20 +128,18 @@ impl Student {
     }
 }
 
-/// Runs code of the user's that may panic. It is called while permits are dropped, perhaps already during a panic, where
-/// a second one would abort the process: the panic ends here, and so does the learning.
+/// Runs code of the user's. If it panics, the learning ends with it.
 fn guarded<R>(
     limit: &mut Option<Box<dyn Limit>>,
     f: impl FnOnce(&mut dyn Limit) -> R,
 ) -> Option<R> {
     let algorithm = limit.as_deref_mut()?;
-    match catch_unwind(AssertUnwindSafe(|| f(algorithm))) {
-        Ok(result) => Some(result),
-        Err(_) => {
-            *limit = None;
-            None
-        }
+    let result = contained(|| f(algorithm));
+    if result.is_none() {
+        let broken = limit.take();
+        contained(|| drop(broken));
     }
+    result
 }
 
 impl std::fmt::Debug for Learner {

@@ -5,6 +5,7 @@ use std::{sync::Arc, task::Waker, time::Duration};
 use super::{Gate, usher::Usher};
 use crate::{
     admission::{Admission, Rules, Woken},
+    contained::contained,
     queue::Ticket,
     slots::{Slots, Word},
     sync::{Ordering, lock},
@@ -60,7 +61,7 @@ impl Gate {
             let spent = admission.leave(slots, ticket, now, wake);
             (spent, slots.read())
         });
-        drop(spent);
+        discard(spent);
         self.drained_by(word);
     }
 
@@ -75,7 +76,7 @@ impl Gate {
             line.usher_due
         };
         self.recording.waiting(self);
-        wake.into_iter().for_each(Waker::wake);
+        wake_all(wake);
         self.drained_by(self.slots.read());
         due
     }
@@ -92,12 +93,12 @@ impl Gate {
         let now = self.clock.now();
         let mut wake = Woken::new();
         lock(&self.queue).admission.call_all(now, &mut wake);
-        wake.into_iter().for_each(Waker::wake);
+        wake_all(wake);
     }
 
     /// Does something about the queue, wakes those it concerns, and sees to it that the queue is looked at in time.
     ///
-    /// Nothing of anybody else's runs under the lock, but the cloning of wakers.
+    /// Nothing of anybody else's runs under the lock.
     pub(super) fn with_queue<R>(
         self: &Arc<Self>,
         f: impl FnOnce(&mut Admission<Waker>, &Slots, Duration, &mut Woken<Waker>) -> R,
@@ -115,7 +116,7 @@ impl Gate {
             Errand::Send => self.send_usher(),
             Errand::Hurry => self.earlier.notify_one(),
         }
-        wake.into_iter().for_each(Waker::wake);
+        wake_all(wake);
         self.recording.waiting(self);
         result
     }
@@ -153,4 +154,16 @@ impl Gate {
             self.drained.notify_waiters();
         }
     }
+}
+
+/// One that panics keeps none of the others asleep.
+fn wake_all(wakers: Woken<Waker>) {
+    for waker in wakers {
+        contained(|| waker.wake());
+    }
+}
+
+/// Drops a waker that is not needed any more, where no lock is held: it may own whatever it wakes.
+pub(super) fn discard(waker: Option<Waker>) {
+    contained(|| drop(waker));
 }

@@ -36,7 +36,12 @@ use std::{
 
 use tokio::sync::Notify;
 
-use self::{clock::Clock, line::Line, permit::Started, watch::Watch};
+use self::{
+    clock::Clock,
+    line::{Line, discard},
+    permit::Started,
+    watch::Watch,
+};
 use crate::{
     Reason, Rejected,
     admission::{Arrival, Rules},
@@ -180,10 +185,11 @@ impl Gate {
     /// A request that found no slot waits for one, if it may.
     pub(crate) fn arrive(self: &Arc<Self>, kind: Kind, waker: &Waker) -> Found {
         self.note_full();
-        let waker = waker.clone();
+        let mut waker = Some(waker.clone());
         let arrival = self.with_queue(|admission, slots, now, wake| {
-            admission.arrive(slots, kind, now, waker, wake)
+            admission.arrive(slots, kind, now, &mut waker, wake)
         });
+        discard(waker);
         match arrival {
             Arrival::Admitted(in_flight) => Found::Slot(Slot::new(Arc::clone(self), in_flight)),
             Arrival::Waiting(ticket) => Found::Wait(Waiter::new(Arc::clone(self), kind, ticket)),

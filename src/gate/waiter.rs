@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Gate, Slot};
+use super::{Gate, Slot, line::discard};
 use crate::{
     Reason, Rejected,
     admission::Answer,
@@ -36,11 +36,12 @@ impl Waiter {
     /// If it has given its answer already.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Slot, (Reason, Duration)>> {
         let ticket = self.ticket.expect("a waiter is polled until its answer");
-        let (kind, waker) = (self.kind, cx.waker().clone());
+        let (kind, mut waker) = (self.kind, Some(cx.waker().clone()));
         let (answer, spent) = self.gate.with_queue(|admission, slots, now, wake| {
-            admission.ask(slots, kind, ticket, now, waker, wake)
+            admission.ask(slots, kind, ticket, now, &mut waker, wake)
         });
-        drop(spent);
+        discard(waker);
+        discard(spent);
         let gate = &self.gate;
         Poll::Ready(match answer {
             Answer::Waiting => return Poll::Pending,

@@ -3,7 +3,7 @@
 //! A look-up by name costs 30 to 100 ns for each call, a kept handle 2. Handles are taken at the first request, not when
 //! the layer is made: an application may well build its router before it installs its exporter. Where there was no
 //! recorder then, one that shows up later is noticed within a few dozen requests; until then a request costs one look at
-//! an empty cell.
+//! an empty cell. A recorder that panics is not heard, and nobody else notices.
 
 use std::{
     cell::Cell,
@@ -19,7 +19,7 @@ use metrics::{
     describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use crate::{Reason, gate::Gate, limit::Outcome};
+use crate::{Reason, contained::contained, gate::Gate, limit::Outcome};
 
 const LIMIT: &str = "backpressure_limit";
 const IN_FLIGHT: &str = "backpressure_in_flight";
@@ -93,37 +93,37 @@ impl Recording {
     #[inline]
     pub(crate) fn rejected(&self, gate: &Gate, reason: Reason) {
         if let Some(handles) = self.handles(gate) {
-            handles.rejected[reason as usize].increment(1);
+            contained(|| handles.rejected[reason as usize].increment(1));
         }
     }
 
     pub(crate) fn in_flight(&self, gate: &Gate) {
         if let Some(handles) = self.handles(gate) {
-            handles.show_in_flight(gate);
+            contained(|| handles.show_in_flight(gate));
         }
     }
 
     pub(crate) fn waiting(&self, gate: &Gate) {
         if let Some(handles) = self.handles(gate) {
-            handles.show_waiting(gate);
+            contained(|| handles.show_waiting(gate));
         }
     }
 
     pub(crate) fn waited(&self, gate: &Gate, waited: Duration) {
         if let Some(handles) = self.handles(gate) {
-            handles.wait.record(waited);
+            contained(|| handles.wait.record(waited));
         }
     }
 
     pub(crate) fn latency(&self, latency: Duration) {
         if let Some(handles) = self.handles.get() {
-            handles.latency.record(latency);
+            contained(|| handles.latency.record(latency));
         }
     }
 
     pub(crate) fn limit(&self, gate: &Gate) {
         if let Some(handles) = self.handles(gate) {
-            handles.show_limit(gate);
+            contained(|| handles.show_limit(gate));
         }
     }
 
@@ -143,11 +143,13 @@ impl Recording {
         let key = self
             .key
             .get_or_init(|| Key::from_parts(IN_FLIGHT, vec![label(gate)]));
-        let heard = metrics::with_recorder(|recorder| {
-            let metadata = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
-            is_heard(&recorder.register_gauge(key, &metadata))
-        });
-        heard.then(|| self.handles.get_or_init(|| Handles::new(gate)))
+        contained(|| {
+            let heard = metrics::with_recorder(|recorder| {
+                let metadata = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+                is_heard(&recorder.register_gauge(key, &metadata))
+            });
+            heard.then(|| self.handles.get_or_init(|| Handles::new(gate)))
+        })?
     }
 }
 
@@ -196,14 +198,18 @@ impl Handles {
 
     #[inline(never)]
     fn admitted(&self, gate: &Gate) {
-        self.admitted.increment(1);
-        self.show_in_flight(gate);
+        contained(|| {
+            self.admitted.increment(1);
+            self.show_in_flight(gate);
+        });
     }
 
     #[inline(never)]
     fn completed(&self, gate: &Gate, outcome: Outcome) {
-        self.completed[outcome as usize].increment(1);
-        self.show_in_flight(gate);
+        contained(|| {
+            self.completed[outcome as usize].increment(1);
+            self.show_in_flight(gate);
+        });
     }
 
     fn show_limit(&self, gate: &Gate) {

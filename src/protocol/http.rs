@@ -167,8 +167,7 @@ impl Content {
         let Some(content_type) = head.headers.get(CONTENT_TYPE) else {
             return Self::Whole;
         };
-        let content_type = content_type.as_bytes();
-        let essence = content_type.split(|byte| *byte == b';').next();
+        let essence = content_type.as_bytes().split(|byte| *byte == b';').next();
         let essence = essence.unwrap_or_default().trim_ascii();
         if grpc::is_grpc(content_type) {
             Self::Grpc

@@ -3,10 +3,26 @@
 //! A limit on concurrency cannot hold an upstream that counts requests or tokens per minute: ten requests at once are few if each
 //! takes a minute and many if each takes a millisecond. A [`Rate`] counts what starts. Like a limit it is arithmetic: `now` is
 //! handed in, and it never reads a clock, waits, or calls anybody.
+//!
+//! | rate | what it is |
+//! |---|---|
+//! | [`TokenBucket`] | so many per time, evenly, and a burst after a rest; one atomic word |
+//! | [`SlidingWindow`] | never more than so many within any window, however they are spread in it |
+//! | [`Requests`] | counts requests whatever they cost, beside another rate that counts their costs |
+//!
+//! A bucket is what most want. A window is for an upstream that counts in one: it lets all of its limit through at once, and
+//! nothing more until the window has passed.
+
+mod requests;
+mod shared;
+mod sliding_window;
+mod token_bucket;
 
 use std::{fmt, time::Duration};
 
 use crate::{ConfigError, Demand, limit::Sample};
+
+pub use self::{requests::Requests, sliding_window::SlidingWindow, token_bucket::TokenBucket};
 
 /// Counts what starts per time, and says when there is room for more.
 ///

@@ -211,7 +211,10 @@ impl<'a> Run<'a> {
         let id = self.request(caller);
         let now = self.now();
         let (slots, woken) = (&self.slots, &mut self.woken);
-        match self.admission.arrive(slots, Kind::InCall, now, id, woken) {
+        match self
+            .admission
+            .arrive(slots, Kind::InCall, now, &mut Some(id), woken)
+        {
             Arrival::Admitted(in_flight) => self.admit(id, in_flight),
             Arrival::Waiting(ticket) => {
                 self.requests[id as usize].ticket = Some(ticket);
@@ -236,7 +239,7 @@ impl<'a> Run<'a> {
             let (slots, woken) = (&self.slots, &mut self.woken);
             match self
                 .admission
-                .ask(slots, Kind::InCall, ticket, now, id, woken)
+                .ask(slots, Kind::InCall, ticket, now, &mut Some(id), woken)
                 .0
             {
                 Answer::Waiting => {}

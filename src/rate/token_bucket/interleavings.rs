@@ -1,0 +1,94 @@
+//! Every way in which two threads can take turns at one bucket.
+
+use std::{sync::Arc, time::Duration};
+
+use loom::thread;
+
+use super::*;
+
+const NOW: Duration = Duration::from_secs(1);
+
+fn model(f: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    if builder.preemption_bound.is_none() {
+        builder.preemption_bound = Some(3);
+    }
+    builder.check(f);
+}
+
+fn beside(
+    bucket: &Arc<TokenBucket>,
+    f: impl FnOnce(&TokenBucket) -> bool + 'static,
+) -> thread::JoinHandle<bool> {
+    let bucket = Arc::clone(bucket);
+    thread::spawn(move || f(&bucket))
+}
+
+#[test]
+fn the_last_token_is_spent_once() {
+    model(|| {
+        let bucket = Arc::new(TokenBucket::per_second(2));
+        bucket.spend(NOW, 1).unwrap();
+        let other = beside(&bucket, |bucket| bucket.spend(NOW, 1).is_ok());
+        let one = bucket.spend(NOW, 1).is_ok();
+        assert!(other.join().unwrap() ^ one);
+        assert_eq!(bucket.quota(NOW).remaining, 0);
+    });
+}
+
+#[test]
+fn a_refund_and_a_spend_at_once_are_both_counted() {
+    model(|| {
+        let bucket = Arc::new(TokenBucket::per_second(2));
+        bucket.spend(NOW, 2).unwrap();
+        let other = beside(&bucket, |bucket| {
+            bucket.refund(NOW, NOW, 1);
+            true
+        });
+        let spent = bucket.spend(NOW, 1).is_ok();
+        other.join().unwrap();
+        assert_eq!(bucket.quota(NOW).remaining, u64::from(!spent));
+    });
+}
+
+#[test]
+fn a_refund_that_sees_a_later_spend_from_a_full_bucket_gives_nothing() {
+    const LATER: Duration = Duration::from_secs(2);
+    model(|| {
+        let bucket = Arc::new(TokenBucket::per_second(2));
+        bucket.spend(NOW, 2).unwrap();
+        let other = beside(&bucket, |bucket| bucket.spend(LATER, 2).is_ok());
+        bucket.refund(LATER, NOW, 2);
+        assert!(other.join().unwrap());
+        assert_eq!(bucket.quota(LATER).remaining, 0);
+    });
+}
+
+#[test]
+fn a_spend_while_the_rate_changes_is_neither_lost_nor_doubled() {
+    model(|| {
+        let bucket = Arc::new(TokenBucket::per_second(2));
+        bucket.spend(NOW, 1).unwrap();
+        let other = beside(&bucket, |bucket| bucket.spend(NOW, 1).is_ok());
+        bucket.set_per_second(NOW, 5.0);
+        bucket.set_per_second(NOW, 3.0);
+        assert!(other.join().unwrap());
+        assert_eq!(bucket.quota(NOW).remaining, 0);
+        assert!(bucket.spend(NOW, 1).is_err());
+    });
+}
+
+#[test]
+fn a_reader_sees_one_rate_or_the_other() {
+    model(|| {
+        let bucket = Arc::new(TokenBucket::per_second(2));
+        bucket.spend(NOW, 2).unwrap();
+        let other = beside(&bucket, |bucket| {
+            let reset = bucket.quota(NOW).reset_after;
+            [1000, 500, 250].contains(&reset.as_millis())
+        });
+        bucket.set_per_second(NOW, 4.0);
+        bucket.set_per_second(NOW, 8.0);
+        assert!(other.join().unwrap());
+    });
+}

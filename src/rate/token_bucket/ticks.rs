@@ -1,0 +1,132 @@
+//! Time as a token bucket counts it.
+
+use std::time::Duration;
+
+/// The furthest that the clock goes, and the longest that a burst may take to come back, in ticks: together they fit into
+/// the 62 bits of `due`.
+pub(super) const LONGEST: u64 = (1 << 61) - 1;
+
+/// The fastest rate, in tokens per nanosecond: a speed of 10 fits into the four bits before its point.
+const FASTEST: f64 = 10e9;
+
+/// Where the point is in `speed`: so many bits stand behind it.
+const POINT: u32 = 60;
+const NANOSECOND: u64 = 1 << POINT;
+
+/// How many ticks a token is, and how fast they pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Scale {
+    pub(super) token: u64,
+    /// Ticks per nanosecond, a fixed-point number, rounded up: a moment at which a token is due is hit exactly. 0 if the rate
+    /// is 0.
+    pub(super) speed: u64,
+    /// The rate, as it was given.
+    pub(super) per_second: u64,
+}
+
+impl Scale {
+    pub(super) fn new(n: u64, period: Duration, burst: u64) -> Self {
+        let per_second = n as f64 / period.as_secs_f64();
+        Self::ratio(u128::from(n), period.as_nanos(), burst).called(per_second)
+    }
+
+    /// The scale of another rate. If that is 0, the ticks stay as long as they are and stand still.
+    pub(super) fn at_rate(self, per_second: f64, burst: u64) -> Self {
+        const SECOND: f64 = 1e9;
+        const FINE: u128 = 1 << 32;
+        if per_second <= 0.0 {
+            return Self { speed: 0, ..self }.called(0.0);
+        }
+        let rate = per_second.min(FASTEST);
+        let scale = if rate < 1.0 {
+            // Rates per minute or hour are mostly a whole number of nanoseconds for each token.
+            let period = (SECOND / rate).round().min(LONGEST as f64);
+            Self::ratio(1, period as u128, burst)
+        } else if rate.fract() == 0.0 {
+            Self::ratio(rate as u128, SECOND as u128, burst)
+        } else {
+            Self::ratio((rate * FINE as f64) as u128, SECOND as u128 * FINE, burst)
+        };
+        scale.called(rate)
+    }
+
+    /// `n` tokens in `period` nanoseconds. A tick is the longest time of which a token is a whole number and that is not
+    /// longer than a nanosecond; longer, if the burst would not fit otherwise.
+    fn ratio(n: u128, period: u128, burst: u64) -> Self {
+        let most = u128::from(LONGEST / burst.max(1));
+        let token = period.div_ceil(n).min(most).max(1);
+        let speed = (n * token * u128::from(NANOSECOND)).div_ceil(period);
+        Self {
+            token: token as u64,
+            speed: u64::try_from(speed).unwrap_or(u64::MAX),
+            per_second: 0,
+        }
+    }
+
+    fn called(self, per_second: f64) -> Self {
+        Self {
+            per_second: per_second.to_bits(),
+            ..self
+        }
+    }
+
+    /// The same rate, with ticks so long that the burst fits.
+    pub(super) fn with_room_for(self, burst: u64) -> Self {
+        let token = self.token.min(LONGEST / burst.max(1));
+        let speed = u128::from(self.speed) * u128::from(token);
+        Self {
+            token,
+            speed: speed.div_ceil(u128::from(self.token)) as u64,
+            ..self
+        }
+    }
+
+    pub(super) fn per_second(self) -> f64 {
+        f64::from_bits(self.per_second)
+    }
+
+    /// What the clock shows, in ticks.
+    #[inline]
+    pub(super) fn at(self, nanos: u64) -> u64 {
+        let ticks = (u128::from(nanos) * u128::from(self.speed)) >> POINT;
+        ticks.min(u128::from(LONGEST)) as u64
+    }
+
+    /// `cost` in ticks. A debt may be longer than any time.
+    #[inline]
+    pub(super) fn ticks(self, cost: u64) -> u64 {
+        cost.saturating_mul(self.token)
+    }
+
+    /// From `now` to the first nanosecond at which the clock shows `ticks`.
+    pub(super) fn until(self, ticks: u64, now: u64) -> Duration {
+        if ticks <= self.at(now) {
+            return Duration::ZERO;
+        }
+        if ticks > LONGEST {
+            return Duration::MAX;
+        }
+        match self.nanos(ticks) {
+            Some(nanos) => Duration::from_nanos(nanos.saturating_sub(now)),
+            None => Duration::MAX,
+        }
+    }
+
+    /// How long `ticks` take.
+    pub(super) fn lasting(self, ticks: u64) -> Duration {
+        self.nanos(ticks)
+            .map_or(Duration::MAX, Duration::from_nanos)
+    }
+
+    /// Rounded up; none if they never pass.
+    fn nanos(self, ticks: u64) -> Option<u64> {
+        match self.speed {
+            0 => None,
+            NANOSECOND => Some(ticks),
+            speed => {
+                let nanos = (u128::from(ticks) << POINT).div_ceil(u128::from(speed));
+                Some(u64::try_from(nanos).unwrap_or(u64::MAX))
+            }
+        }
+    }
+}
