@@ -82,7 +82,7 @@ fn main() -> io::Result<()> {
         effort.rounds, effort.round,
     )
     .map_err(io::Error::other)?;
-    report.finish(&found.summary())
+    report.finish(Some(&found.summary()))
 }
 
 /// What has one of `words` in its name, or everything, and what it is compared to.
@@ -243,7 +243,8 @@ impl Found {
     fn summary(&self) -> String {
         let mut text = String::from(
             "Nanoseconds per call over a service that is at once ready with its answer, in the way in which axum calls it; in \
-             brackets\nthe allocations, where there are any.\n\n\
+             brackets\nthe allocations, where there are any. One thread admits 90 000 calls a second where the limit finds itself, \
+             since each of\nthem is a sample then; all else is as many as there can be.\n\n\
              | | admitted | two threads share the limit | refused | two threads |\n|---|---|---|---|---|\n",
         );
         for (title, path, admitted, refused) in COMPARED {
@@ -257,9 +258,13 @@ impl Found {
                     allocations => format!("{nanos:.0} ({allocations:.0})"),
                 }
             };
+            let shared = match path {
+                Path::Paced => Path::Adaptive,
+                path => path,
+            };
             let cells = [
                 cell(path, 1, admitted),
-                cell(path, 2, admitted),
+                cell(shared, 2, admitted),
                 cell(Path::Refused, 1, refused),
                 cell(Path::Refused, 2, refused),
             ];
@@ -286,7 +291,7 @@ const COMPARED: [(&str, Path, &str, &str); 9] = [
     ("`block`", Path::Admitted, "block", "block, nobody may wait"),
     (
         "`adaptive(Aimd)`",
-        Path::Adaptive,
+        Path::Paced,
         "adaptive(Aimd)",
         "adaptive(Aimd)",
     ),
@@ -298,13 +303,13 @@ const COMPARED: [(&str, Path, &str, &str); 9] = [
     ),
     (
         "tower-acc `Aimd`, `LoadShed`",
-        Path::Adaptive,
+        Path::Paced,
         "tower-acc Aimd",
         "tower-acc Aimd + LoadShed",
     ),
     (
         "tower-resilience `Aimd`, `LoadShed`",
-        Path::Adaptive,
+        Path::Paced,
         "tower-resilience Aimd",
         "tower-resilience Aimd + LoadShed",
     ),
@@ -316,7 +321,7 @@ const COMPARED: [(&str, Path, &str, &str); 9] = [
     ),
     (
         "little-loadshedder",
-        Path::Adaptive,
+        Path::Paced,
         "little-loadshedder",
         "little-loadshedder",
     ),

@@ -87,7 +87,7 @@ fn main() -> io::Result<()> {
         100.0 * busy
     )
     .map_err(io::Error::other)?;
-    report.finish(&summary(&contenders))
+    report.finish(Some(&summary(&contenders)))
 }
 
 fn contenders() -> io::Result<Vec<Contender>> {

@@ -29,7 +29,7 @@ fn main() -> io::Result<()> {
          making\nis part of join. expire: from the moment at which the time of all is over until each has been told."
     )
     .map_err(io::Error::other)?;
-    report.finish("")
+    report.finish(None)
 }
 
 fn table(waiters: usize, rounds: usize, bytes: &[f64], to: &mut Report) -> fmt::Result {

@@ -58,6 +58,9 @@ impl Asked {
         if asked.readme && asked.save.is_none() {
             return Err(no_day());
         }
+        if asked.readme && (asked.quick || !asked.words.is_empty()) {
+            return Err(io::Error::other("the README gets what a whole run found"));
+        }
         let shown = asked.recorder.then_some("--recorder").into_iter();
         let shown = asked.quick.then_some("--quick").into_iter().chain(shown);
         let shown: Vec<&str> = shown
@@ -97,7 +100,7 @@ impl Report {
     /// # Errors
     ///
     /// If a file cannot be written, or the README has no place for it.
-    pub fn finish(self, summary: &str) -> io::Result<()> {
+    pub fn finish(self, summary: Option<&str>) -> io::Result<()> {
         let Some(day) = &self.asked.save else {
             return Ok(());
         };
@@ -108,6 +111,9 @@ impl Report {
         let file = results.join(format!("{day}-{}.txt", self.bench));
         fs::write(file, format!("{made}\n\n{}", self.text.trim_start()))?;
         if self.asked.readme {
+            let summary = summary.ok_or_else(|| {
+                io::Error::other(format!("{} has no part in the README", self.bench))
+            })?;
             let path = root.join("README.md");
             let readme = fs::read_to_string(&path)?;
             let part = format!("{}\n\n({made})", summary.trim());
