@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use crate::{
     Rejected,
-    gate::{Begun, Gate, Permit, Slot, Waiter},
+    gate::{Begun, Claim, Gate, Permit, Slot, Waiter},
     protocol::Protocol,
 };
 
@@ -77,18 +77,30 @@ where
 
     /// Admitted, or exempt, and the service is still to be readied. Most are ready at once; one that is not will be asked
     /// again, by the task that is to be woken.
-    pub(crate) fn ready(mut inner: S, request: Req, mut slot: Option<Slot>, protocol: P) -> Self {
+    #[inline(always)]
+    pub(crate) fn ready(mut inner: S, request: Req, claim: Option<Claim<'_>>, protocol: P) -> Self {
         let cx = &mut Context::from_waker(Waker::noop());
-        let state = match inner.poll_ready(cx) {
-            Poll::Ready(Ok(())) => {
-                let begun = slot.as_mut().and_then(Slot::begin);
-                State::run_once(inner, request, begun, &protocol)
-            }
-            Poll::Ready(Err(error)) => State::Answered(Some(Err(protocol.error(error)))),
-            Poll::Pending => State::Readying {
-                call: Some((inner, request)),
-                slot,
+        let readied = inner.poll_ready(cx);
+        Self {
+            state: match readied {
+                Poll::Ready(Ok(())) => {
+                    State::run_once(inner, request, claim.map(Claim::begin), &protocol)
+                }
+                Poll::Ready(Err(error)) => State::Answered(Some(Err(protocol.error(error)))),
+                Poll::Pending => State::Readying {
+                    call: Some((inner, request)),
+                    slot: claim.map(Claim::keep),
+                },
             },
+            protocol,
+        }
+    }
+
+    /// Admitted, and the service has to be readied.
+    pub(crate) fn readying(inner: S, request: Req, slot: Slot, protocol: P) -> Self {
+        let state = State::Readying {
+            call: Some((inner, request)),
+            slot: Some(slot),
         };
         Self { state, protocol }
     }

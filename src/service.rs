@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use crate::{
     Handle, ResponseFuture,
     gate::{Found, Gate, Parked},
     protocol::{self, Protocol, Seen, Sees},
+    queue::Kind,
     strategy::Strategy,
 };
 
@@ -157,8 +158,11 @@ impl<S, P> Backpressure<S, P> {
             return ResponseFuture::ready(inner, request, None, protocol);
         }
         let gate = self.parked.gate();
-        match gate.slot_or_wait(seen.demand) {
-            Found::Slot(slot) => ResponseFuture::ready(inner, request, Some(slot), protocol),
+        if let Some(claim) = gate.claim(seen.demand) {
+            return ResponseFuture::ready(inner, request, Some(claim), protocol);
+        }
+        match gate.arrive(Kind::InCall, seen.demand, Waker::noop()) {
+            Found::Slot(slot) => ResponseFuture::readying(inner, request, slot, protocol),
             Found::Wait(waiter) => ResponseFuture::wait(waiter, inner, request, protocol),
             Found::Rejected(reason) => {
                 let rejected = gate.reject_waiter(reason, Duration::ZERO, seen.demand);

@@ -61,7 +61,7 @@ pub use self::{charge::Charge, handle::Handle};
 pub(crate) use self::{
     learner::Learner,
     parked::Parked,
-    permit::{Begun, Permit, Slot},
+    permit::{Begun, Claim, Permit, Slot},
     waiter::Waiter,
 };
 
@@ -164,21 +164,22 @@ impl Gate {
         self.room.slots.try_take(turn).ok()
     }
 
-    /// Takes a slot for a call that has yet to be made, or has the request wait for one, if it may.
+    /// Takes a slot for a call that has yet to be made, if there is one that nobody waits for. Never waits.
     #[inline]
-    pub(crate) fn slot_or_wait(self: &Arc<Self>, demand: Option<Demand>) -> Found {
-        let (taken, spent) = if self.room.has_rates() {
-            let spent = Spent::new(self.clock.now(), demand);
-            let turn = Turn::AfterTheQueue;
-            let taken = self.room.try_take(turn, spent.at, spent.demand()).ok();
-            (taken, Some(spent))
-        } else {
-            (self.try_take(Turn::AfterTheQueue), None)
-        };
-        match taken {
-            Some(in_flight) => Found::Slot(Slot::new(Arc::clone(self), in_flight, spent)),
-            None => self.arrive(Kind::InCall, demand, Waker::noop()),
+    pub(crate) fn claim(self: &Arc<Self>, demand: Option<Demand>) -> Option<Claim<'_>> {
+        if self.room.has_rates() {
+            return self.claim_rated(demand);
         }
+        let in_flight = self.try_take(Turn::AfterTheQueue)?;
+        Some(Claim::new(self, in_flight, None))
+    }
+
+    #[inline(never)]
+    fn claim_rated(self: &Arc<Self>, demand: Option<Demand>) -> Option<Claim<'_>> {
+        let spent = Spent::new(self.clock.now(), demand);
+        let turn = Turn::AfterTheQueue;
+        let taken = self.room.try_take(turn, spent.at, spent.demand());
+        Some(Claim::new(self, taken.ok()?, Some(spent)))
     }
 
     /// Begins a call, or turns the request away. Never waits, never locks where there is a slot.

@@ -6,6 +6,48 @@ use crate::{
     limit::{Outcome, Sample},
 };
 
+/// A slot that was taken for a call whose service is being readied. Dropping it gives the slot back as if nothing had been. It borrows
+/// the gate, as [`Begun`] does and for the same reason.
+pub(crate) struct Claim<'a> {
+    gate: &'a Arc<Gate>,
+    /// 0 once it is in other hands.
+    in_flight: u32,
+    spent: Option<Spent>,
+}
+
+impl<'a> Claim<'a> {
+    #[inline]
+    pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
+        Self {
+            gate,
+            in_flight,
+            spent,
+        }
+    }
+
+    /// The call is made.
+    #[inline]
+    pub(crate) fn begin(mut self) -> Begun<'a> {
+        let in_flight = mem::take(&mut self.in_flight);
+        Begun::new(self.gate, in_flight, self.spent)
+    }
+
+    /// The call has to wait for the service.
+    pub(crate) fn keep(mut self) -> Slot {
+        let in_flight = mem::take(&mut self.in_flight);
+        Slot::new(Arc::clone(self.gate), in_flight, self.spent)
+    }
+}
+
+impl Drop for Claim<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.in_flight != 0 {
+            self.gate.unused(self.spent);
+        }
+    }
+}
+
 /// A slot that was taken for the call that is being made. Dropping it, as happens if the service panics in its `call`, gives the slot
 /// back.
 ///
