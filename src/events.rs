@@ -13,3 +13,19 @@ pub(crate) fn full(gate: &str, limit: usize, in_flight: usize) {
     tracing::warn!(target: "tower_backpressure", gate, limit, in_flight, "full: requests wait or are refused");
     let _ = (gate, limit, in_flight);
 }
+
+/// The store of a shared rate does not answer.
+#[cfg(feature = "redis")]
+pub(crate) fn store_lost(rate: &str, error: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: "tower_backpressure", rate, error, "the store of a shared rate does not answer");
+    let _ = (rate, error);
+}
+
+/// The store of a shared rate answers again.
+#[cfg(feature = "redis")]
+pub(crate) fn store_found(rate: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(target: "tower_backpressure", rate, "the store of a shared rate answers again");
+    let _ = rate;
+}

@@ -14,7 +14,7 @@
 //!            refused     refused       served as permits come back
 //! ```
 
-mod clock;
+pub(crate) mod clock;
 mod handle;
 #[cfg(all(test, backpressure_loom))]
 mod interleavings;
