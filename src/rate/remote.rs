@@ -98,7 +98,7 @@ pub enum OnUnavailable {
     /// Nothing is let in. Right where one request too many is worse than an outage.
     Reject,
     /// Each machine keeps to this share of the rate and of the burst by itself, more than 0 and at most 1. With as many machines
-    /// as 1 divided by the share, the rate is kept to altogether.
+    /// as 1 divided by the share, the rate is kept to altogether, but for one burst more: the machines' shares of it begin full.
     Local(f64),
 }
 
