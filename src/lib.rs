@@ -58,6 +58,7 @@
 
 mod admission;
 mod config;
+mod contained;
 mod demand;
 mod error;
 mod events;
@@ -73,6 +74,7 @@ pub mod rate;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod rejected;
+mod room;
 mod service;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -87,7 +89,7 @@ pub use self::{
     demand::Demand,
     error::Error,
     future::ResponseFuture,
-    gate::Handle,
+    gate::{Charge, Handle},
     layer::BackpressureLayer,
     metrics::BackpressureMetrics,
     rejected::{Reason, Rejected},

@@ -3,6 +3,8 @@
 #[cfg(feature = "metrics")]
 use std::sync::OnceLock;
 
+#[cfg(feature = "metrics")]
+use crate::contained::contained;
 use crate::rate::Decision;
 
 /// By what a request was decided.
@@ -28,13 +30,13 @@ pub(super) struct Recording {
 impl Recording {
     pub(super) fn decided(&self, rate: &str, by: By, decision: &Decision) {
         #[cfg(feature = "metrics")]
-        self.handles(rate).decided(by, decision);
+        contained(|| self.handles(rate).decided(by, decision));
         let _ = (rate, by, decision);
     }
 
     pub(super) fn unavailable(&self, rate: &str, unavailable: bool) {
         #[cfg(feature = "metrics")]
-        self.handles(rate).unavailable(unavailable);
+        contained(|| self.handles(rate).unavailable(unavailable));
         let _ = (rate, unavailable);
     }
 
