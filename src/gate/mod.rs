@@ -15,7 +15,7 @@
 //! ```
 
 mod charge;
-mod clock;
+pub(crate) mod clock;
 mod handle;
 #[cfg(all(test, backpressure_loom))]
 mod interleavings;
