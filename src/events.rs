@@ -17,3 +17,12 @@ pub(crate) fn full(gate: &str, limit: usize, in_flight: usize) {
     );
     let _ = (gate, limit, in_flight);
 }
+
+/// A request found no room in a rate, for the first time in this episode.
+pub(crate) fn over_rate(gate: &str, per_second: f64) {
+    #[cfg(feature = "tracing")]
+    crate::contained::contained(
+        || tracing::warn!(target: "tower_backpressure", gate, per_second, "over the rate: requests wait or are refused"),
+    );
+    let _ = (gate, per_second);
+}

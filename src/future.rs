@@ -111,8 +111,11 @@ where
     P: Protocol<Req, S::Response, S::Error>,
 {
     #[inline(always)]
-    fn run(inner: &mut S, request: Req, begun: Option<Begun<'_>>, protocol: &P) -> Self {
+    fn run(inner: &mut S, mut request: Req, begun: Option<Begun<'_>>, protocol: &P) -> Self {
         let asked = Some(protocol.asked(&request));
+        if let Some(charge) = begun.as_ref().and_then(Begun::charge) {
+            protocol.hand(&mut request, charge);
+        }
         State::Running {
             future: inner.call(request),
             asked,

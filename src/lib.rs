@@ -68,6 +68,7 @@ pub mod protocol;
 mod queue;
 pub mod rate;
 mod rejected;
+mod room;
 mod service;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -82,7 +83,7 @@ pub use self::{
     demand::Demand,
     error::Error,
     future::ResponseFuture,
-    gate::Handle,
+    gate::{Charge, Handle},
     layer::BackpressureLayer,
     metrics::BackpressureMetrics,
     rejected::{Reason, Rejected},

@@ -10,7 +10,7 @@ use tower_service::Service;
 use crate::{
     Handle, ResponseFuture,
     gate::{Found, Gate, Parked},
-    protocol::{self, Protocol, Sees},
+    protocol::{self, Protocol, Seen, Sees},
     strategy::Strategy,
 };
 
@@ -38,7 +38,7 @@ impl<S, P: Sees> Backpressure<S, P> {
     pub(crate) fn new(inner: S, gate: Arc<Gate>, protocol: P) -> Self {
         let in_ready = gate.settings().rules.strategy == Strategy::Block;
         let waits = match gate.may_wait() {
-            true if in_ready && !protocol.sees_requests() => Waits::Ready,
+            true if in_ready && !protocol.sees_requests() && !gate.has_rates() => Waits::Ready,
             true => Waits::Call,
             false => Waits::Nowhere,
         };
@@ -107,16 +107,19 @@ where
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let protocol = self.protocol.clone();
-        let (request, exempt) = match protocol.sees_requests() {
-            true => protocol.exempt(request),
+        let gate = self.parked.gate();
+        let (request, seen) = match protocol.sees_requests() || gate.has_rates() {
+            true => protocol.look(request),
             // A request may be large, and is not moved without need.
-            false => (request, false),
+            false => (request, Seen::default()),
         };
         let begun = match self.waits {
-            Waits::Call => return self.call_unreadied(request, exempt, protocol),
-            _ if exempt => return ResponseFuture::run(&mut self.inner, request, None, protocol),
+            Waits::Call => return self.call_unreadied(request, seen, protocol),
+            _ if seen.exempt => {
+                return ResponseFuture::run(&mut self.inner, request, None, protocol);
+            }
             Waits::Ready => self.parked.begin(),
-            Waits::Nowhere => self.parked.gate().begin_or_reject(),
+            Waits::Nowhere => gate.begin_or_reject(seen.demand),
         };
         match begun {
             Ok(begun) => ResponseFuture::run(&mut self.inner, request, Some(begun), protocol),
@@ -130,7 +133,7 @@ impl<S, P> Backpressure<S, P> {
     fn call_unreadied<Req>(
         &mut self,
         request: Req,
-        exempt: bool,
+        seen: Seen,
         protocol: P,
     ) -> ResponseFuture<S, Req, P>
     where
@@ -138,15 +141,15 @@ impl<S, P> Backpressure<S, P> {
         P: Protocol<Req, S::Response, S::Error>,
     {
         let inner = self.inner.clone();
-        if exempt {
+        if seen.exempt {
             return ResponseFuture::ready(inner, request, None, protocol);
         }
         let gate = self.parked.gate();
-        match gate.slot_or_wait() {
+        match gate.slot_or_wait(seen.demand) {
             Found::Slot(slot) => ResponseFuture::ready(inner, request, Some(slot), protocol),
             Found::Wait(waiter) => ResponseFuture::wait(waiter, inner, request, protocol),
             Found::Rejected(reason) => {
-                let rejected = gate.reject(reason, Duration::ZERO);
+                let rejected = gate.reject_waiter(reason, Duration::ZERO, seen.demand);
                 ResponseFuture::refused(request, rejected, protocol)
             }
         }

@@ -54,6 +54,11 @@ impl Word {
     }
 
     #[inline]
+    fn has_room(self, turn: Turn) -> bool {
+        self.free() > 0 && !(turn == Turn::AfterTheQueue && self.waiting())
+    }
+
+    #[inline]
     pub(crate) fn draining(self) -> bool {
         self.0 & DRAINING != 0
     }
@@ -112,13 +117,23 @@ impl Slots {
     pub(crate) fn try_take(&self, turn: Turn) -> Result<u32, Word> {
         let mut word = self.read();
         loop {
-            if word.free() == 0 || turn == Turn::AfterTheQueue && word.waiting() {
+            if !word.has_room(turn) {
                 return Err(word);
             }
             match self.swap(word, word.with_one_more()) {
                 Ok(()) => return Ok(word.in_flight() as u32 + 1),
                 Err(now) => word = now,
             }
+        }
+    }
+
+    /// Whether a slot could be taken now, or what stands in the way.
+    pub(crate) fn look(&self, turn: Turn) -> Result<(), Word> {
+        let word = self.read();
+        if word.has_room(turn) {
+            Ok(())
+        } else {
+            Err(word)
         }
     }
 

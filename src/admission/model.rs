@@ -112,7 +112,7 @@ impl Model {
     }
 
     fn apply(&mut self, op: Op) {
-        let before = self.core.slots.read();
+        let before = self.core.room.slots.read();
         let all_called = matches!(op, Op::CallAll);
         match op {
             Op::Arrive { parked } => {
@@ -136,9 +136,7 @@ impl Model {
             Op::Release => {}
             Op::SetLimit(limit) => self.core.set_limit(limit),
             Op::Pass(millis) => self.core.pass(MILLI * millis as u32),
-            Op::Turn => self
-                .core
-                .run(|a, slots, now, wake| a.turn(slots, now, wake)),
+            Op::Turn => self.core.run(|a, room, now, wake| a.turn(room, now, wake)),
             Op::CallAll => {
                 self.core.run(|a, _, now, wake| a.call_all(now, wake));
                 self.flag_lingers = true;
@@ -147,11 +145,11 @@ impl Model {
                 }
             }
             Op::Drain => {
-                self.core.run(|a, slots, _, wake| a.drain(slots, wake));
+                self.core.run(|a, room, _, wake| a.drain(room, wake));
                 self.drained = true;
             }
         }
-        let after = self.core.slots.read();
+        let after = self.core.room.slots.read();
         assert!(
             after.in_flight() <= after.limit().max(before.in_flight()),
             "let in above the limit: {before:?} → {after:?}"
@@ -171,7 +169,7 @@ impl Model {
         match self.core.arrive(kind) {
             (Arrival::Admitted(in_flight), _) => {
                 assert!(!self.drained);
-                assert_eq!(in_flight as usize, self.core.slots.read().in_flight());
+                assert_eq!(in_flight as usize, self.core.room.slots.read().in_flight());
                 self.permits += 1;
             }
             (Arrival::Waiting(ticket), token) => {
@@ -218,10 +216,14 @@ impl Model {
                 known.token = token;
                 known.nudged = false;
             }
-            Answer::Admitted { in_flight, waited } => {
+            Answer::Admitted {
+                in_flight, waited, ..
+            } => {
                 assert_eq!(waited, since);
                 // Others may have been served after it.
-                assert!((1..=self.core.slots.read().in_flight()).contains(&(in_flight as usize)));
+                assert!(
+                    (1..=self.core.room.slots.read().in_flight()).contains(&(in_flight as usize))
+                );
                 self.waiters.remove(&ticket);
                 self.permits += 1;
             }
@@ -239,7 +241,9 @@ impl Model {
             Reason::MaxWait => assert!(self.rules.max_wait.is_some_and(|wait| since >= wait)),
             Reason::Evicted => assert_eq!(self.rules.strategy, Strategy::DropOldest),
             Reason::Draining => assert!(self.drained),
-            Reason::Limit | Reason::QueueFull => panic!("it waits already: {reason:?}"),
+            Reason::Limit | Reason::QueueFull | Reason::Rate | Reason::OverBurst => {
+                panic!("it waits already: {reason:?}")
+            }
         }
     }
 
@@ -265,7 +269,7 @@ impl Model {
     }
 
     fn check(&mut self, all_called: bool) {
-        let word = self.core.slots.read();
+        let word = self.core.room.slots.read();
         let with_slot = self.count(State::has_slot);
         assert_eq!(
             word.in_flight(),
@@ -330,7 +334,7 @@ impl Model {
                 ),
             }
             match state {
-                State::Granted => assert_eq!(kind, Kind::InCall),
+                State::Granted(_) => assert_eq!(kind, Kind::InCall),
                 State::Called(_) | State::Absent => assert_eq!(kind, Kind::Parked),
                 State::Reserved(_) => assert!(known.proven, "kept for one who may not be there"),
                 State::Refused(reason) => self.check_reason(reason, now - known.joined),
@@ -390,7 +394,7 @@ impl Model {
             self.leave(ticket);
             self.check(false);
         }
-        let word = self.core.slots.read();
+        let word = self.core.room.slots.read();
         assert_eq!((word.in_flight(), self.permits), (0, 0));
         assert_eq!(self.core.admission.waiting(), 0);
         assert_eq!(self.core.admission.present(), 0);

@@ -79,7 +79,7 @@ fn model(f: impl Fn() + Send + Sync + 'static) {
 }
 
 fn is_empty(gate: &Gate) {
-    let word = gate.slots.read();
+    let word = gate.room.slots.read();
     assert_eq!((word.in_flight(), gate.waiting()), (0, 0));
     assert!(!word.waiting());
 }
@@ -240,9 +240,9 @@ fn a_limit_lowered_meanwhile_is_not_exceeded() {
             thread::spawn(move || {
                 gate.set_limit(1);
                 // From here on one more is only let in below the new limit.
-                let before = gate.slots.read().in_flight();
+                let before = gate.room.slots.read().in_flight();
                 let permit = arrive_now(&gate);
-                assert!(permit.is_none() || before == 0 || gate.slots.read().in_flight() <= 1);
+                assert!(permit.is_none() || before == 0 || gate.room.slots.read().in_flight() <= 1);
             })
         };
         let permit = arrive_now(&gate);
@@ -301,7 +301,7 @@ fn two_samples_at_once_are_learned_one_after_the_other() {
         other.join().unwrap();
         // A sample that found the other at work is left for the next.
         succeed(&gate);
-        assert_eq!(gate.slots.read().limit(), 5);
+        assert_eq!(gate.room.slots.read().limit(), 5);
         is_empty(&gate);
     });
 }

@@ -7,7 +7,8 @@ use crate::{
     admission::{Admission, Rules, Woken},
     contained::contained,
     queue::Ticket,
-    slots::{Slots, Word},
+    room::Room,
+    slots::Word,
     sync::{Ordering, lock},
 };
 
@@ -50,18 +51,18 @@ impl Line {
 impl Gate {
     /// Refuses everybody who has no permit yet.
     pub(super) fn drain(self: &Arc<Self>) {
-        self.with_queue(|admission, slots, _, wake| admission.drain(slots, wake));
-        self.drained_by(self.slots.read());
+        self.with_queue(|admission, room, _, wake| admission.drain(room, wake));
+        self.drained_by(self.room.slots.read());
     }
 
     /// A waiter's caller has left.
     pub(super) fn leave(self: &Arc<Self>, ticket: Ticket) {
         self.left.fetch_add(1, Ordering::Relaxed);
-        let (spent, word) = self.with_queue(|admission, slots, now, wake| {
-            let spent = admission.leave(slots, ticket, now, wake);
-            (spent, slots.read())
+        let (used, word) = self.with_queue(|admission, room, now, wake| {
+            let used = admission.leave(room, ticket, now, wake);
+            (used, room.slots.read())
         });
-        discard(spent);
+        discard(used);
         self.drained_by(word);
     }
 
@@ -70,14 +71,14 @@ impl Gate {
         let mut wake = Woken::new();
         let due = {
             let mut line = lock(&self.queue);
-            line.admission.turn(&self.slots, now, &mut wake);
+            line.admission.turn(&self.room, now, &mut wake);
             self.count_waiting(&line);
             line.usher_due = line.admission.next_due();
             line.usher_due
         };
         self.recording.waiting(self);
         wake_all(wake);
-        self.drained_by(self.slots.read());
+        self.drained_by(self.room.slots.read());
         due
     }
 
@@ -101,13 +102,13 @@ impl Gate {
     /// Nothing of anybody else's runs under the lock.
     pub(super) fn with_queue<R>(
         self: &Arc<Self>,
-        f: impl FnOnce(&mut Admission<Waker>, &Slots, Duration, &mut Woken<Waker>) -> R,
+        f: impl FnOnce(&mut Admission<Waker>, &Room, Duration, &mut Woken<Waker>) -> R,
     ) -> R {
         let now = self.clock.now();
         let mut wake = Woken::new();
         let (result, errand) = {
             let mut line = lock(&self.queue);
-            let result = f(&mut line.admission, &self.slots, now, &mut wake);
+            let result = f(&mut line.admission, &self.room, now, &mut wake);
             self.count_waiting(&line);
             (result, line.errand())
         };
@@ -123,8 +124,10 @@ impl Gate {
 
     fn send_usher(self: &Arc<Self>) {
         let Some(usher) = Usher::at_hand(self) else {
-            // Nobody would find out that one who was called does not come.
-            if self.slots.read().free() > 0 {
+            // Nobody would find out that one who was called does not come. For a time that has not come nobody is woken: all would
+            // be told to wait on, and send for an usher again.
+            let paced = lock(&self.queue).admission.is_paced();
+            if !paced && self.room.slots.read().free() > 0 {
                 self.call_all();
             }
             return;

@@ -68,7 +68,7 @@ impl Parked {
         let answer = match &mut self.state {
             State::Refused { .. } => return Poll::Ready(()),
             State::Waiting(waiter) => ready!(waiter.poll(cx)),
-            State::Idle => match self.gate.arrive(Kind::Parked, cx.waker()) {
+            State::Idle => match self.gate.arrive(Kind::Parked, None, cx.waker()) {
                 Found::Slot(slot) => Ok(slot),
                 Found::Wait(waiter) => {
                     self.state = State::Waiting(waiter);
@@ -103,7 +103,7 @@ impl Parked {
         let Some(in_flight) = self.gate.try_take(Turn::Open) else {
             return;
         };
-        let slot = Slot::new(Arc::clone(&self.gate), in_flight);
+        let slot = Slot::new(Arc::clone(&self.gate), in_flight, None);
         // A slot that goes back unused counts itself among those that left.
         self.gate.not_refused_early();
         if ready() {
@@ -128,7 +128,7 @@ impl Parked {
     pub(crate) fn begin(&mut self) -> Result<Begun<'_>, Rejected> {
         match std::mem::take(&mut self.slot) {
             0 => Err(self.refuse()),
-            in_flight => Ok(Begun::new(&self.gate, in_flight)),
+            in_flight => Ok(Begun::new(&self.gate, in_flight, None)),
         }
     }
 
@@ -139,7 +139,7 @@ impl Parked {
         };
         self.state = State::Idle;
         self.gate.not_refused_early();
-        self.gate.reject(reason, waited)
+        self.gate.reject(reason, waited, None)
     }
 }
 
@@ -155,7 +155,7 @@ impl Drop for Parked {
     #[inline]
     fn drop(&mut self) {
         if self.slot != 0 {
-            self.gate.unused();
+            self.gate.unused(None);
         }
     }
 }

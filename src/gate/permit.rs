@@ -1,7 +1,10 @@
 use std::{fmt, mem, sync::Arc, time::Duration};
 
-use super::Gate;
-use crate::limit::{Outcome, Sample};
+use super::{Charge, Gate};
+use crate::{
+    Demand,
+    limit::{Outcome, Sample},
+};
 
 /// A slot that was taken for the call that is being made. Dropping it, as happens if the service panics in its `call`, gives the slot
 /// back.
@@ -13,23 +16,32 @@ pub(crate) struct Begun<'a> {
     gate: &'a Arc<Gate>,
     in_flight: u32,
     started: Started,
+    charge: Option<Charge>,
 }
 
 impl<'a> Begun<'a> {
     /// A call begins on a slot that was taken at `gate`: from now on it is in the numbers.
     #[inline]
-    pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32) -> Self {
+    pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
         Self {
             gate,
             in_flight,
             started: gate.begin(),
+            charge: spent.and_then(|spent| spent.charge(gate)),
         }
+    }
+
+    /// What the request was charged, if that differs from what others are.
+    #[inline]
+    pub(crate) fn charge(&self) -> Option<&Charge> {
+        self.charge.as_ref()
     }
 
     /// The call has been made.
     #[inline]
-    pub(crate) fn permit(self) -> Permit {
-        let permit = Permit::new(Arc::clone(self.gate), self.in_flight, self.started);
+    pub(crate) fn permit(mut self) -> Permit {
+        let charge = self.charge.take();
+        let permit = Permit::new(Arc::clone(self.gate), self.in_flight, self.started, charge);
         mem::forget(self);
         permit
     }
@@ -40,6 +52,32 @@ impl Drop for Begun<'_> {
     fn drop(&mut self) {
         // What panicked says nothing about load.
         self.gate.release(Outcome::Ignore);
+        if let Some(charge) = &self.charge {
+            charge.end();
+        }
+    }
+}
+
+/// What was spent of the rates for a request, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spent {
+    pub(super) at: Duration,
+    /// `None` for what every request asks for; then there is nothing to correct.
+    demand: Option<Demand>,
+}
+
+impl Spent {
+    pub(super) fn new(at: Duration, demand: Option<Demand>) -> Self {
+        Self { at, demand }
+    }
+
+    pub(super) fn demand(self) -> Demand {
+        self.demand.unwrap_or_default()
+    }
+
+    fn charge(self, gate: &Arc<Gate>) -> Option<Charge> {
+        let demand = self.demand?;
+        Some(Charge::new(gate, demand, self.at))
     }
 }
 
@@ -48,18 +86,24 @@ pub(crate) struct Slot {
     gate: Arc<Gate>,
     /// How many were in flight when it was taken, this one included. 0 once it is in other hands.
     in_flight: u32,
+    /// With rates.
+    spent: Option<Spent>,
 }
 
 impl Slot {
-    pub(super) fn new(gate: Arc<Gate>, in_flight: u32) -> Self {
-        Self { gate, in_flight }
+    pub(super) fn new(gate: Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
+        Self {
+            gate,
+            in_flight,
+            spent,
+        }
     }
 
     /// The call is made. `None` if it was made before.
     pub(crate) fn begin(&mut self) -> Option<Begun<'_>> {
         match mem::take(&mut self.in_flight) {
             0 => None,
-            in_flight => Some(Begun::new(&self.gate, in_flight)),
+            in_flight => Some(Begun::new(&self.gate, in_flight, self.spent)),
         }
     }
 
@@ -73,7 +117,7 @@ impl Drop for Slot {
     #[inline]
     fn drop(&mut self) {
         if self.in_flight != 0 {
-            self.gate.unused();
+            self.gate.unused(self.spent);
         }
     }
 }
@@ -93,6 +137,8 @@ impl fmt::Debug for Slot {
 pub struct Permit {
     gate: Arc<Gate>,
     started: Started,
+    /// To be settled when all is over, which may be later than the slot comes back.
+    charge: Option<Charge>,
     in_flight: u32,
     outcome: Outcome,
     sampled: bool,
@@ -104,10 +150,11 @@ pub struct Permit {
 
 impl Permit {
     #[inline(always)]
-    fn new(gate: Arc<Gate>, in_flight: u32, started: Started) -> Self {
+    fn new(gate: Arc<Gate>, in_flight: u32, started: Started, charge: Option<Charge>) -> Self {
         Self {
             gate,
             started,
+            charge,
             in_flight,
             outcome: Outcome::Cancelled,
             sampled: false,
@@ -130,13 +177,32 @@ impl Permit {
     /// The latency is known, and how the request went so far. Only the first call counts.
     #[inline]
     pub(crate) fn sample(&mut self, outcome: Outcome) {
+        self.sample_hinted(outcome, None);
+    }
+
+    /// Likewise, and the service said when to come back.
+    #[inline]
+    pub(crate) fn sample_hinted(&mut self, outcome: Outcome, retry_after: Option<Duration>) {
         if self.sampled {
             return;
         }
         self.sampled = true;
         self.outcome = outcome;
         if self.started.is_known() {
-            self.timed(outcome);
+            self.timed(outcome, retry_after);
+        }
+    }
+
+    /// Whether it is of use to anybody when the service says to come back.
+    #[cfg(feature = "http")]
+    pub(crate) fn wants_hint(&self) -> bool {
+        !self.sampled && self.gate.room.learns()
+    }
+
+    /// What the request really cost.
+    pub(crate) fn charge(&self, cost: u64) {
+        if let Some(charge) = &self.charge {
+            charge.set(cost);
         }
     }
 
@@ -150,7 +216,7 @@ impl Permit {
         let news = outcome == Outcome::Overload && self.outcome != Outcome::Overload;
         self.outcome = outcome;
         if news && self.started.is_known() {
-            self.learn(self.gate.clock.now(), outcome);
+            self.learn(self.gate.clock.now(), outcome, None);
         }
     }
 
@@ -172,19 +238,26 @@ impl Permit {
     }
 
     #[cold]
-    fn timed(&self, outcome: Outcome) {
+    fn timed(&self, outcome: Outcome, retry_after: Option<Duration>) {
         let now = self.gate.clock.now();
         if matches!(outcome, Outcome::Success | Outcome::Overload) {
             let latency = now.saturating_sub(self.started.at());
             self.gate.recording.latency(latency);
         }
-        self.learn(now, outcome);
+        self.learn(now, outcome, retry_after);
     }
 
-    fn learn(&self, now: Duration, outcome: Outcome) {
-        if self.started.is_picked() && outcome != Outcome::Ignore {
-            let latency = now.saturating_sub(self.started.at());
-            let sample = Sample::new(now, latency, self.in_flight as usize, outcome);
+    fn learn(&self, now: Duration, outcome: Outcome, retry_after: Option<Duration>) {
+        if outcome == Outcome::Ignore {
+            return;
+        }
+        let latency = now.saturating_sub(self.started.at());
+        let mut sample = Sample::new(now, latency, self.in_flight as usize, outcome);
+        sample.retry_after = retry_after;
+        if self.gate.room.learns() {
+            self.gate.observe(&sample);
+        }
+        if self.started.is_picked() {
             self.gate.learn(sample);
         }
     }
@@ -202,6 +275,9 @@ impl Drop for Permit {
             });
         }
         self.give_back();
+        if let Some(charge) = &self.charge {
+            charge.end();
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Gate, Slot, line::discard};
+use super::{Gate, Slot, line::discard, permit::Spent};
 use crate::{
-    Reason, Rejected,
+    Demand, Reason, Rejected,
     admission::Answer,
     queue::{Kind, Ticket},
 };
@@ -16,15 +16,17 @@ use crate::{
 pub(crate) struct Waiter {
     gate: Arc<Gate>,
     kind: Kind,
+    demand: Option<Demand>,
     /// `None` once it has its answer.
     ticket: Option<Ticket>,
 }
 
 impl Waiter {
-    pub(super) fn new(gate: Arc<Gate>, kind: Kind, ticket: Ticket) -> Self {
+    pub(super) fn new(gate: Arc<Gate>, kind: Kind, demand: Option<Demand>, ticket: Ticket) -> Self {
         Self {
             gate,
             kind,
+            demand,
             ticket: Some(ticket),
         }
     }
@@ -37,17 +39,25 @@ impl Waiter {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Slot, (Reason, Duration)>> {
         let ticket = self.ticket.expect("a waiter is polled until its answer");
         let (kind, mut waker) = (self.kind, Some(cx.waker().clone()));
-        let (answer, spent) = self.gate.with_queue(|admission, slots, now, wake| {
-            admission.ask(slots, kind, ticket, now, &mut waker, wake)
+        let (answer, used) = self.gate.with_queue(|admission, room, now, wake| {
+            admission.ask(room, kind, ticket, now, &mut waker, wake)
         });
         discard(waker);
-        discard(spent);
+        discard(used);
         let gate = &self.gate;
         Poll::Ready(match answer {
             Answer::Waiting => return Poll::Pending,
-            Answer::Admitted { in_flight, waited } => {
+            Answer::Admitted {
+                in_flight,
+                waited,
+                spent,
+            } => {
                 self.ticket = None;
-                let slot = Slot::new(Arc::clone(gate), in_flight);
+                let spent = gate
+                    .room
+                    .has_rates()
+                    .then(|| Spent::new(spent, self.demand));
+                let slot = Slot::new(Arc::clone(gate), in_flight, spent);
                 gate.recording.waited(gate, waited);
                 Ok(slot)
             }
@@ -61,7 +71,7 @@ impl Waiter {
 
     /// Counts the refusal that was its answer.
     pub(crate) fn reject(&self, reason: Reason, waited: Duration) -> Rejected {
-        self.gate.reject(reason, waited)
+        self.gate.reject_waiter(reason, waited, self.demand)
     }
 }
 

@@ -59,6 +59,29 @@ impl BackpressureLayer<Http> {
         self
     }
 
+    /// What a request takes from a rate. Default: 1. It sees the head; what only the body tells comes as a
+    /// [`Demand`](crate::Demand) in the request's extensions, which has the last word.
+    ///
+    /// It is an estimate. What the request really cost is said with the [`Charge`](crate::Charge) that the layer puts into the
+    /// extensions of the request; the rates are settled when the response ends. What was taken for a request that never
+    /// reached the service is given back.
+    ///
+    /// ```
+    /// use tower_backpressure::{BackpressureLayer, rate::TokenBucket};
+    ///
+    /// let layer = BackpressureLayer::rate(TokenBucket::per_second(100).burst(500))
+    ///     .cost(|head| if head.uri.path().starts_with("/search") { 10 } else { 1 });
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn cost<F>(mut self, cost: F) -> Self
+    where
+        F: Fn(&request::Parts) -> u64 + Send + Sync + 'static,
+    {
+        self.protocol.cost(cost);
+        self
+    }
+
     /// Says how a request went, by the head of its response. Default: 429, 503, 504, 529 and gRPC's
     /// `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED` and `UNAVAILABLE` are overload, as is an error of the service;
     /// other statuses from 400 on and other gRPC errors are ignored. With a closure, trailers are not read.

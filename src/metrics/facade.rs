@@ -27,6 +27,7 @@ const WAITING: &str = "backpressure_waiting";
 const ADMITTED: &str = "backpressure_admitted_total";
 const REJECTED: &str = "backpressure_rejected_total";
 const COMPLETED: &str = "backpressure_completed_total";
+const RATE: &str = "backpressure_rate_per_second";
 const WAIT: &str = "backpressure_wait_seconds";
 const LATENCY: &str = "backpressure_latency_seconds";
 
@@ -54,6 +55,8 @@ pub(crate) struct Recording {
 #[derive(Debug)]
 struct Handles {
     limit: Gauge,
+    /// Of a gate that has one.
+    rate: Option<Gauge>,
     in_flight: Gauge,
     waiting: Gauge,
     admitted: Counter,
@@ -127,6 +130,12 @@ impl Recording {
         }
     }
 
+    pub(crate) fn rate(&self, gate: &Gate) {
+        if let Some(handles) = self.handles(gate) {
+            handles.show_rate(gate);
+        }
+    }
+
     #[inline]
     fn handles(&self, gate: &Gate) -> Option<&Handles> {
         match self.handles.get() {
@@ -178,6 +187,7 @@ impl Handles {
         let name = gate.settings().name.clone();
         let handles = Self {
             limit: gauge!(LIMIT, "gate" => name.clone()),
+            rate: (gate.room().has_rates()).then(|| gauge!(RATE, "gate" => name.clone())),
             in_flight: gauge!(IN_FLIGHT, "gate" => name.clone()),
             waiting: gauge!(WAITING, "gate" => name.clone()),
             admitted: counter!(ADMITTED, "gate" => name.clone()),
@@ -191,6 +201,7 @@ impl Handles {
             latency: histogram!(LATENCY, "gate" => name.clone()),
         };
         handles.show_limit(gate);
+        handles.show_rate(gate);
         handles.show_in_flight(gate);
         handles.show_waiting(gate);
         handles
@@ -213,7 +224,13 @@ impl Handles {
     }
 
     fn show_limit(&self, gate: &Gate) {
-        show(&self.limit, || gate.slots().read().limit());
+        show(&self.limit, || gate.room().slots.read().limit());
+    }
+
+    fn show_rate(&self, gate: &Gate) {
+        if let (Some(gauge), Some(rate)) = (&self.rate, gate.room().per_second()) {
+            gauge.set(rate);
+        }
     }
 
     fn show_waiting(&self, gate: &Gate) {
@@ -222,7 +239,7 @@ impl Handles {
 
     #[inline]
     fn show_in_flight(&self, gate: &Gate) {
-        show(&self.in_flight, || gate.slots().read().in_flight());
+        show(&self.in_flight, || gate.room().slots.read().in_flight());
     }
 }
 
@@ -242,6 +259,7 @@ fn show(gauge: &Gauge, read: impl Fn() -> usize) {
 
 fn describe() {
     describe_gauge!(LIMIT, "How many requests may be in flight.");
+    describe_gauge!(RATE, "How much may start per second.");
     describe_gauge!(IN_FLIGHT, "Requests that hold a permit.");
     describe_gauge!(WAITING, "Requests waiting for a permit.");
     describe_counter!(ADMITTED, "Requests that got a permit.");

@@ -31,4 +31,6 @@ impl Recording {
     pub(crate) fn latency(&self, _: Duration) {}
 
     pub(crate) fn limit(&self, _: &Gate) {}
+
+    pub(crate) fn rate(&self, _: &Gate) {}
 }

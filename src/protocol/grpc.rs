@@ -9,7 +9,7 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 
-use crate::{Rejected, limit::Outcome};
+use crate::{Reason, Rejected, limit::Outcome};
 
 const GRPC: &str = "application/grpc";
 const GRPC_WEB: &str = "application/grpc-web";
@@ -18,6 +18,7 @@ const LONGEST_ECHO: usize = 64;
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+const RESOURCE_EXHAUSTED: HeaderValue = HeaderValue::from_static("8");
 const UNAVAILABLE: HeaderValue = HeaderValue::from_static("14");
 
 /// The two kinds that differ in what a refusal has to say.
@@ -65,13 +66,25 @@ pub(super) fn refusal(asked: &HeaderMap, rejected: &Rejected) -> Response<()> {
     headers.insert(CONTENT_TYPE, content_type(asked));
     // Only a POST can be gRPC, but anybody can say that a GET is, and a cache may keep a 200 for those who ask honestly.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(STATUS, UNAVAILABLE);
+    let by_rate = rejected.is_by_rate() && rejected.reason() != Reason::Draining;
+    headers.insert(
+        STATUS,
+        if by_rate {
+            RESOURCE_EXHAUSTED
+        } else {
+            UNAVAILABLE
+        },
+    );
     // Printable ASCII without a percent sign: nothing that gRPC wants encoded.
     if let Ok(message) = HeaderValue::from_str(&rejected.to_string()) {
         headers.insert(MESSAGE, message);
     }
-    let pushback = rejected.retry_after().as_millis().max(1) as u64;
-    headers.insert(PUSHBACK, HeaderValue::from(pushback));
+    let pushback = match rejected.is_final() {
+        // Below 0 it tells the client not to try again.
+        true => HeaderValue::from_static("-1"),
+        false => HeaderValue::from(rejected.retry_after().as_millis().max(1) as u64),
+    };
+    headers.insert(PUSHBACK, pushback);
     response
 }
 

@@ -1,22 +1,16 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
-    request, response,
-};
+use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE, request, response};
 use http_body::Body;
 
 use super::{
-    Protocol, Sees, accept,
+    Protocol, Seen, Sees,
     body::{Hold, ResponseBody},
-    grpc,
+    grpc, hint, refusal,
     sealed::Sealed,
 };
-use crate::{Rejected, gate::Permit, limit::Outcome};
-
-const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+use crate::{Charge, Demand, Rejected, gate::Permit, limit::Outcome};
 
 /// What is sent while the work goes on.
 const STREAMS: [&str; 7] = [
@@ -30,6 +24,7 @@ const STREAMS: [&str; 7] = [
 ];
 
 type Exempt = dyn Fn(&request::Parts) -> bool + Send + Sync;
+type Cost = dyn Fn(&request::Parts) -> u64 + Send + Sync;
 type Classify = dyn Fn(&response::Parts) -> Outcome + Send + Sync;
 type Respond = dyn Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync;
 
@@ -37,9 +32,10 @@ type Respond = dyn Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sy
 ///
 /// A request whose content type is gRPC's or gRPC-Web's (`application/grpc`, `application/grpc+proto`,
 /// `application/grpc-web-text`, ...) is refused with gRPC's status `UNAVAILABLE` and `grpc-retry-pushback-ms`, any other
-/// with `503 Service Unavailable`, `Retry-After` (whole seconds, at least 1) and `retry-after-ms`. The rest of a refused
-/// request's body is left to the server: hyper closes an HTTP/1 connection on which more of it is to come, and keeps one
-/// on which there is none.
+/// with `503 Service Unavailable`, `Retry-After` (whole seconds, at least 1) and `retry-after-ms`. Over a rate these are
+/// `RESOURCE_EXHAUSTED` and `429 Too Many Requests`; where it is no use to come back, or not within a minute,
+/// `x-should-retry: false` says so. The rest of a refused request's body is left to the server: hyper closes an HTTP/1
+/// connection on which more of it is to come, and keeps one on which there is none.
 #[derive(Clone, Default)]
 pub struct Http {
     pub(crate) release_at: ReleaseAt,
@@ -53,6 +49,13 @@ struct Policy {
     exempt: Option<Arc<Exempt>>,
     classify: Option<Arc<Classify>>,
     respond: Option<Arc<Respond>>,
+    cost: Option<Arc<Cost>>,
+}
+
+impl Policy {
+    fn looks(&self) -> bool {
+        self.exempt.is_some() || self.cost.is_some()
+    }
 }
 
 /// When the slot comes back.
@@ -109,6 +112,13 @@ impl Http {
             None => Arc::new(exempt),
             Some(others) => Arc::new(move |head: &request::Parts| others(head) || exempt(head)),
         });
+    }
+
+    pub(crate) fn cost<F>(&mut self, cost: F)
+    where
+        F: Fn(&request::Parts) -> u64 + Send + Sync + 'static,
+    {
+        self.policy_mut().cost = Some(Arc::new(cost));
     }
 
     pub(crate) fn classify<F>(&mut self, classify: F)
@@ -187,7 +197,7 @@ impl Sealed for Http {}
 
 impl Sees for Http {
     fn sees_requests(&self) -> bool {
-        self.policy.as_ref().is_some_and(|p| p.exempt.is_some())
+        self.policy.as_ref().is_some_and(|policy| policy.looks())
     }
 }
 
@@ -200,13 +210,24 @@ where
     type Error = E;
     type Asked = Asked;
 
-    fn exempt(&self, request: Request<Q>) -> (Request<Q>, bool) {
-        let Some(exempt) = self.policy.as_ref().and_then(|p| p.exempt.as_ref()) else {
-            return (request, false);
+    fn look(&self, request: Request<Q>) -> (Request<Q>, Seen) {
+        let told = request.extensions().get::<Demand>().copied();
+        let Some(policy) = self.policy.as_ref().filter(|policy| policy.looks()) else {
+            let seen = Seen {
+                exempt: false,
+                demand: told,
+            };
+            return (request, seen);
         };
         let (head, body) = request.into_parts();
-        let exempt = exempt(&head);
-        (Request::from_parts(head, body), exempt)
+        let exempt = policy.exempt.as_ref().is_some_and(|exempt| exempt(&head));
+        let cost = || policy.cost.as_ref().map(|cost| Demand::of(cost(&head)));
+        let demand = if exempt { None } else { told.or_else(cost) };
+        (Request::from_parts(head, body), Seen { exempt, demand })
+    }
+
+    fn hand(&self, request: &mut Request<Q>, charge: &Charge) {
+        request.extensions_mut().insert(charge.clone());
     }
 
     fn asked(&self, request: &Request<Q>) -> Asked {
@@ -225,7 +246,7 @@ where
         } else if let Some(respond) = respond {
             respond(&head, &rejected)
         } else {
-            refusal(&head, &rejected)
+            refusal::refusal(&head, &rejected)
         };
         response.extensions_mut().insert(rejected);
         Ok(response.map(ResponseBody::refusal))
@@ -252,9 +273,15 @@ where
         let (outcome, trailers_tell) = self.outcome(&head, content);
         if has_no_body(asked, head.status) || body.is_end_stream() {
             // The server will not ask for a body that cannot come.
-            permit.sample(outcome);
+            let hint = permit
+                .wants_hint()
+                .then(|| hint::retry_after(&head.headers));
+            permit.sample_hinted(outcome, hint.flatten());
             drop(permit);
             return Ok(Response::from_parts(head, ResponseBody::new(body, None)));
+        }
+        if outcome == Outcome::Overload && permit.wants_hint() {
+            permit.sample_hinted(outcome, hint::retry_after(&head.headers));
         }
         let sample_at = self.when_to_sample(content);
         if sample_at == SampleAt::Head {
@@ -287,29 +314,6 @@ impl fmt::Debug for Http {
             .field("respond", &policy.is_some_and(|p| p.respond.is_some()))
             .finish()
     }
-}
-
-/// The refusal of a request with this head that is not gRPC.
-fn refusal(asked: &request::Parts, rejected: &Rejected) -> Response<Bytes> {
-    let retry_after = rejected.retry_after();
-    let millis = retry_after.as_millis().max(1) as u64;
-    let (content_type, body) = if accept::prefers_text(asked.headers.get_all(ACCEPT)) {
-        ("text/plain; charset=utf-8", format!("{rejected}\n"))
-    } else {
-        let reason = rejected.reason().as_str();
-        let body = format!(
-            r#"{{"error":"overloaded","reason":"{reason}","message":"{rejected}","retry_after_ms":{millis}}}"#
-        );
-        ("application/json", body)
-    };
-    let mut response = Response::new(Bytes::from(body));
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    let seconds = millis.div_ceil(1000).clamp(1, 60);
-    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
-    response
 }
 
 /// What a status says about load. Failures for other reasons say nothing.

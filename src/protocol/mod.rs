@@ -10,13 +10,17 @@ mod body;
 #[cfg(feature = "http")]
 mod grpc;
 #[cfg(feature = "http")]
+mod hint;
+#[cfg(feature = "http")]
 mod http;
 mod plain;
+#[cfg(feature = "http")]
+mod refusal;
 
 use self::sealed::Sealed;
-use crate::{Rejected, gate::Permit};
+use crate::{Charge, Demand, Rejected, gate::Permit};
 
-pub use self::plain::{Classify, Exempt, Plain, Policy};
+pub use self::plain::{Classify, Cost, Exempt, Plain, Policy, Settle};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,
@@ -46,8 +50,11 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
     /// What has to be remembered of a request until its answer.
     type Asked;
 
-    /// Whether the gate is none of this request's business.
-    fn exempt(&self, request: Req) -> (Req, bool);
+    /// What there is to see of a request before it is let in.
+    fn look(&self, request: Req) -> (Req, Seen);
+
+    /// Hands the charge of a request to the service.
+    fn hand(&self, request: &mut Req, charge: &Charge);
 
     /// To be called just before the request goes to the inner service.
     fn asked(&self, request: &Req) -> Self::Asked;
@@ -66,6 +73,15 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
 
     /// The inner service is no more.
     fn error(&self, error: E) -> Self::Error;
+}
+
+/// What was seen of a request before it was let in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// The gate is none of its business.
+    pub(crate) exempt: bool,
+    /// What it asks for, where that is not what all do.
+    pub(crate) demand: Option<Demand>,
 }
 
 /// Whether requests have to be seen before they can be let in. Cannot be implemented elsewhere.

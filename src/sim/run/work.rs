@@ -114,7 +114,7 @@ impl Run<'_> {
             self.requests[id as usize].ticket = None;
             let now = self.now();
             self.admission
-                .leave(&self.slots, ticket, now, &mut self.woken);
+                .leave(&self.room, ticket, now, &mut self.woken);
             self.watch_queue();
         } else {
             self.learn(&request, Outcome::Cancelled);
