@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use crate::{
     Rejected,
-    gate::{Begun, Permit, Slot, Waiter},
+    gate::{Begun, Gate, Permit, Slot, Waiter},
     protocol::Protocol,
 };
 
@@ -99,8 +99,8 @@ where
         Self { state, protocol }
     }
 
-    pub(crate) fn refused(request: Req, rejected: Rejected, protocol: P) -> Self {
-        let state = State::Answered(Some(protocol.refuse(request, rejected)));
+    pub(crate) fn refused(request: Req, rejected: Rejected, gate: &Gate, protocol: P) -> Self {
+        let state = State::Answered(Some(protocol.refuse(request, rejected, gate)));
         Self { state, protocol }
     }
 }
@@ -156,7 +156,11 @@ where
                         },
                         Err((reason, waited)) => {
                             let rejected = waiter.reject(reason, waited);
-                            State::Answered(Some(this.protocol.refuse(request, rejected)))
+                            State::Answered(Some(this.protocol.refuse(
+                                request,
+                                rejected,
+                                waiter.gate(),
+                            )))
                         }
                     }
                 }

@@ -77,7 +77,7 @@ mod strategy;
 mod sync;
 
 #[cfg(feature = "http")]
-pub use self::protocol::{ReleaseAt, SampleAt};
+pub use self::protocol::{RateHeaders, ReleaseAt, SampleAt};
 pub use self::{
     config::ConfigError,
     demand::Demand,

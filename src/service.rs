@@ -113,18 +113,30 @@ where
             // A request may be large, and is not moved without need.
             false => (request, Seen::default()),
         };
-        let begun = match self.waits {
+        let rejected = match self.waits {
             Waits::Call => return self.call_unreadied(request, seen, protocol),
             _ if seen.exempt => {
                 return ResponseFuture::run(&mut self.inner, request, None, protocol);
             }
-            Waits::Ready => self.parked.begin(),
-            Waits::Nowhere => gate.begin_or_reject(seen.demand),
+            waits => {
+                let begun = match waits {
+                    Waits::Ready => self.parked.begin(),
+                    _ => gate.begin_or_reject(seen.demand),
+                };
+                match begun {
+                    Ok(begun) => {
+                        return ResponseFuture::run(
+                            &mut self.inner,
+                            request,
+                            Some(begun),
+                            protocol,
+                        );
+                    }
+                    Err(rejected) => rejected,
+                }
+            }
         };
-        match begun {
-            Ok(begun) => ResponseFuture::run(&mut self.inner, request, Some(begun), protocol),
-            Err(rejected) => ResponseFuture::refused(request, rejected, protocol),
-        }
+        ResponseFuture::refused(request, rejected, self.parked.gate(), protocol)
     }
 }
 
@@ -150,7 +162,7 @@ impl<S, P> Backpressure<S, P> {
             Found::Wait(waiter) => ResponseFuture::wait(waiter, inner, request, protocol),
             Found::Rejected(reason) => {
                 let rejected = gate.reject_waiter(reason, Duration::ZERO, seen.demand);
-                ResponseFuture::refused(request, rejected, protocol)
+                ResponseFuture::refused(request, rejected, gate, protocol)
             }
         }
     }

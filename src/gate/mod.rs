@@ -76,7 +76,7 @@ pub(crate) struct Settings {
 /// Laid out so that what every request writes lies on the cache line of the `Arc`'s own count, which every request writes
 /// as well, and what requests only read lies on others.
 #[repr(C)]
-pub(crate) struct Gate {
+pub struct Gate {
     room: Room,
     completed: AtomicU64,
     rejected: AtomicU64,
@@ -321,6 +321,12 @@ impl Gate {
             self.recording.rate(self);
             self.more_room();
         }
+    }
+
+    /// How its rates stand.
+    #[cfg(feature = "http")]
+    pub(crate) fn quotas(&self) -> Vec<crate::rate::Quota> {
+        self.room.quotas(self.clock.now()).collect()
     }
 
     fn is_over_rate(&self) -> bool {

@@ -193,6 +193,11 @@ impl Permit {
         }
     }
 
+    #[cfg(feature = "http")]
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Whether it is of use to anybody when the service says to come back.
     #[cfg(feature = "http")]
     pub(crate) fn wants_hint(&self) -> bool {

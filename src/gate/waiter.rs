@@ -69,6 +69,10 @@ impl Waiter {
         })
     }
 
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Counts the refusal that was its answer.
     pub(crate) fn reject(&self, reason: Reason, waited: Duration) -> Rejected {
         self.gate.reject_waiter(reason, waited, self.demand)
