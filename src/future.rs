@@ -196,11 +196,12 @@ where
                     if let Some(permit) = permit.as_mut() {
                         permit.running(true);
                     }
-                    let answer = future.poll(cx);
-                    if let Some(permit) = permit.as_mut() {
-                        permit.running(false);
-                    }
-                    let answer = ready!(answer);
+                    let Poll::Ready(answer) = future.poll(cx) else {
+                        if let Some(permit) = permit.as_mut() {
+                            permit.running(false);
+                        }
+                        return Poll::Pending;
+                    };
                     let asked = asked.take().expect(POLLED_AGAIN);
                     let answer = this.protocol.answer(asked, answer, permit);
                     // Not left for later: whoever awaits this loses the answer, and the permit on it, if a destructor of

@@ -185,8 +185,8 @@ pub struct Permit {
     outcome: Outcome,
     sampled: bool,
     released: bool,
-    /// The service's or the body's code is running; if the permit is dropped meanwhile, that code has panicked. So from the
-    /// beginning, with the service's `call`, until its future has been polled.
+    /// Code of others that makes or reads the answer is running: the inner future, a closure, the body. If the permit is
+    /// dropped meanwhile, that code has panicked.
     running: bool,
 }
 
