@@ -12,6 +12,7 @@ use crate::{
     Rejected,
     gate::{Begun, Claim, Gate, Permit, Slot, Waiter},
     protocol::Protocol,
+    rate::Deciding,
 };
 
 /// The answer of a service behind a gate.
@@ -32,8 +33,9 @@ where
 }
 
 /// ```text
-/// Waiting ──► Readying ──► Running
-///    └──────► Answered ◄── (refused at once)
+/// Waiting ──► Asking ──► Readying ──► Running
+///    │           └─────► Answered
+///    └─────────────────► Answered ◄── (refused at once)
 /// ```
 #[pin_project(project = StateProj)]
 enum State<S, Req, P>
@@ -45,6 +47,12 @@ where
     Waiting {
         waiter: Waiter,
         call: Option<(S, Req)>,
+    },
+    /// Admitted here; a rate that is counted elsewhere is still to decide.
+    Asking {
+        deciding: Deciding,
+        call: Option<(S, Req)>,
+        slot: Option<Slot>,
     },
     /// Admitted, or exempt; the clone is not ready yet.
     Readying {
@@ -96,12 +104,9 @@ where
         }
     }
 
-    /// Admitted, and the service has to be readied.
-    pub(crate) fn readying(inner: S, request: Req, slot: Slot, protocol: P) -> Self {
-        let state = State::Readying {
-            call: Some((inner, request)),
-            slot: Some(slot),
-        };
+    /// Admitted here, and all else is still to come.
+    pub(crate) fn admitted(inner: S, request: Req, slot: Slot, protocol: P) -> Self {
+        let state = State::admitted((inner, request), slot);
         Self { state, protocol }
     }
 
@@ -135,6 +140,21 @@ where
         }
     }
 
+    fn admitted(call: (S, Req), slot: Slot) -> Self {
+        let call = Some(call);
+        match slot.ask_remote() {
+            Some(deciding) => State::Asking {
+                deciding,
+                call,
+                slot: Some(slot),
+            },
+            None => State::Readying {
+                call,
+                slot: Some(slot),
+            },
+        }
+    }
+
     /// With a clone that is not needed any more then.
     fn run_once(mut inner: S, request: Req, begun: Option<Begun<'_>>, protocol: &P) -> Self {
         let state = Self::run(&mut inner, request, begun, protocol);
@@ -162,10 +182,7 @@ where
                     let admitted = ready!(waiter.poll(cx));
                     let (inner, request) = call.take().expect(POLLED_AGAIN);
                     match admitted {
-                        Ok(slot) => State::Readying {
-                            call: Some((inner, request)),
-                            slot: Some(slot),
-                        },
+                        Ok(slot) => State::admitted((inner, request), slot),
                         Err((reason, waited)) => {
                             let rejected = waiter.reject(reason, waited);
                             State::Answered(Some(this.protocol.refuse(
@@ -174,6 +191,26 @@ where
                                 waiter.gate(),
                             )))
                         }
+                    }
+                }
+                StateProj::Asking {
+                    deciding,
+                    call,
+                    slot,
+                } => {
+                    let decision = ready!(deciding.as_mut().poll(cx));
+                    let (inner, request) = call.take().expect(POLLED_AGAIN);
+                    let mut admitted = slot.take().expect(POLLED_AGAIN);
+                    match admitted.decided(decision) {
+                        Ok(()) => State::Readying {
+                            call: Some((inner, request)),
+                            slot: Some(admitted),
+                        },
+                        Err(rejected) => State::Answered(Some(this.protocol.refuse(
+                            request,
+                            rejected,
+                            admitted.gate(),
+                        ))),
                     }
                 }
                 StateProj::Readying { call, slot } => {
@@ -226,6 +263,7 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Waiting { .. } => "waiting",
+            State::Asking { .. } => "asking",
             State::Readying { .. } => "readying",
             State::Running { .. } => "running",
             State::Answered(_) => "answered",

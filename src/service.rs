@@ -41,6 +41,8 @@ impl<S, P: Sees> Backpressure<S, P> {
         let waits = match gate.may_wait() {
             true if in_ready && !protocol.sees_requests() && !gate.has_rates() => Waits::Ready,
             true => Waits::Call,
+            // The answer of another machine has to be waited for as well.
+            false if gate.has_remote() => Waits::Call,
             false => Waits::Nowhere,
         };
         Self {
@@ -159,10 +161,13 @@ impl<S, P> Backpressure<S, P> {
         }
         let gate = self.parked.gate();
         if let Some(claim) = gate.claim(seen.demand) {
+            if gate.has_remote() {
+                return ResponseFuture::admitted(inner, request, claim.keep(), protocol);
+            }
             return ResponseFuture::ready(inner, request, Some(claim), protocol);
         }
         match gate.arrive(Kind::InCall, seen.demand, Waker::noop()) {
-            Found::Slot(slot) => ResponseFuture::readying(inner, request, slot, protocol),
+            Found::Slot(slot) => ResponseFuture::admitted(inner, request, slot, protocol),
             Found::Wait(waiter) => ResponseFuture::wait(waiter, inner, request, protocol),
             Found::Rejected(reason) => {
                 let rejected = gate.reject_waiter(reason, Duration::ZERO, seen.demand);

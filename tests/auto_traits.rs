@@ -3,11 +3,11 @@
 use std::fmt::Debug;
 
 use tower_backpressure::{
-    Backpressure, BackpressureLayer, BackpressureMetrics, ConfigError, Error, Handle, Reason,
-    Rejected,
+    Backpressure, BackpressureLayer, BackpressureMetrics, Charge, ConfigError, Demand, Error,
+    Handle, Reason, Rejected,
     limit::{Aimd, Fixed, Outcome, Sample},
     protocol::Plain,
-    rate::{Decision, OnUnavailable, Receipt},
+    rate::{Decision, OnUnavailable, Receipt, SlidingWindow, TokenBucket},
 };
 
 fn is<T: Send + Sync + Unpin + Debug + 'static>() {}
@@ -28,6 +28,10 @@ fn everything_is_send_sync_and_debug() {
     is::<Fixed>();
     is::<Outcome>();
     is::<Sample>();
+    is::<Charge>();
+    is::<Demand>();
+    is::<TokenBucket>();
+    is::<SlidingWindow>();
     is::<Decision>();
     is::<OnUnavailable>();
     is::<Receipt>();

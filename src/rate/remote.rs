@@ -24,7 +24,7 @@ pub trait RemoteRate: fmt::Debug + Send + Sync + 'static {
 }
 
 /// What [`RemoteRate::spend`] returns.
-pub type Deciding = Pin<Box<dyn Future<Output = Decision> + Send>>;
+pub type Deciding = Pin<Box<dyn Future<Output = Decision> + Send + Sync>>;
 
 /// What a shared rate has decided about one request.
 #[derive(Debug)]
