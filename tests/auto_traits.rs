@@ -7,6 +7,7 @@ use tower_backpressure::{
     Rejected,
     limit::{Aimd, Fixed, Outcome, Sample},
     protocol::Plain,
+    rate::{AdaptiveRate, Quota, Requests, Short, SlidingWindow, TokenBucket},
 };
 
 fn is<T: Send + Sync + Unpin + Debug + 'static>() {}
@@ -27,6 +28,12 @@ fn everything_is_send_sync_and_debug() {
     is::<Fixed>();
     is::<Outcome>();
     is::<Sample>();
+    is::<AdaptiveRate>();
+    is::<Quota>();
+    is::<Requests<TokenBucket>>();
+    is::<Short>();
+    is::<SlidingWindow>();
+    is::<TokenBucket>();
     #[cfg(feature = "http")]
     is::<tower_backpressure::protocol::ResponseBody<()>>();
 }
