@@ -54,6 +54,7 @@
 
 mod admission;
 mod config;
+mod contained;
 mod demand;
 mod error;
 mod events;
@@ -67,6 +68,7 @@ pub mod protocol;
 mod queue;
 pub mod rate;
 mod rejected;
+mod room;
 mod service;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -75,13 +77,13 @@ mod strategy;
 mod sync;
 
 #[cfg(feature = "http")]
-pub use self::protocol::{ReleaseAt, SampleAt};
+pub use self::protocol::{RateHeaders, ReleaseAt, SampleAt};
 pub use self::{
     config::ConfigError,
     demand::Demand,
     error::Error,
     future::ResponseFuture,
-    gate::Handle,
+    gate::{Charge, Handle},
     layer::BackpressureLayer,
     metrics::BackpressureMetrics,
     rejected::{Reason, Rejected},
