@@ -7,7 +7,10 @@ use tower_backpressure::{
     Handle, Reason, Rejected,
     limit::{Aimd, Fixed, Outcome, Sample},
     protocol::Plain,
-    rate::{Decision, OnUnavailable, Receipt, SlidingWindow, TokenBucket},
+    rate::{
+        AdaptiveRate, Decision, OnUnavailable, Quota, Receipt, Requests, Short, SlidingWindow,
+        TokenBucket,
+    },
 };
 
 fn is<T: Send + Sync + Unpin + Debug + 'static>() {}
@@ -30,11 +33,15 @@ fn everything_is_send_sync_and_debug() {
     is::<Sample>();
     is::<Charge>();
     is::<Demand>();
-    is::<TokenBucket>();
-    is::<SlidingWindow>();
     is::<Decision>();
     is::<OnUnavailable>();
     is::<Receipt>();
+    is::<AdaptiveRate>();
+    is::<Quota>();
+    is::<Requests<TokenBucket>>();
+    is::<Short>();
+    is::<SlidingWindow>();
+    is::<TokenBucket>();
     #[cfg(feature = "http")]
     is::<tower_backpressure::protocol::ResponseBody<()>>();
     #[cfg(feature = "redis")]

@@ -8,11 +8,13 @@
 //! |---|---|
 //! | [`TokenBucket`] | so many per time, evenly, and a burst after a rest; one atomic word |
 //! | [`SlidingWindow`] | never more than so many within any window, however they are spread in it |
+//! | [`AdaptiveRate`] | finds out how many an upstream takes that refuses what is too much |
 //! | [`Requests`] | counts requests whatever they cost, beside another rate that counts their costs |
 //!
 //! A bucket is what most want. A window is for an upstream that counts in one: it lets all of its limit through at once, and
 //! nothing more until the window has passed.
 
+mod adaptive;
 mod remote;
 mod requests;
 mod shared;
@@ -24,6 +26,7 @@ use std::{fmt, time::Duration};
 use crate::{ConfigError, Demand, limit::Sample};
 
 pub use self::{
+    adaptive::AdaptiveRate,
     remote::{Deciding, Decision, OnUnavailable, Receipt, RemoteRate},
     requests::Requests,
     sliding_window::SlidingWindow,
