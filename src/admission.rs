@@ -282,14 +282,11 @@ impl<T> Admission<T> {
 
     /// Wakes everybody who waits, for where no timer can be had to find out who comes.
     pub(crate) fn call_all(&mut self, now: Duration, wake: &mut Woken<T>) {
-        for ticket in self.queue.unanswered() {
+        for ticket in self.queue.uncalled() {
             wake.extend(match self.queue.kind(ticket) {
                 // It comes for sure; called, it would be out of the order in which slots are granted until it does.
                 Kind::InCall => self.queue.nudge(ticket),
-                Kind::Parked if self.queue.state(ticket) == State::Waiting => {
-                    self.queue.call(ticket, now)
-                }
-                Kind::Parked => None,
+                Kind::Parked => self.queue.call(ticket, now),
             });
         }
     }

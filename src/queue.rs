@@ -281,6 +281,11 @@ impl<T> Queue<T> {
             .collect()
     }
 
+    /// Everybody that has not been called.
+    pub(crate) fn uncalled(&self) -> Vec<Ticket> {
+        self.uncalled.iter().copied().collect()
+    }
+
     /// When the queue wants to be looked at again, whatever else happens.
     pub(crate) fn next_due(&mut self) -> Option<Duration> {
         let call = self.first_call().map(|(called, _)| called + GRACE);

@@ -10,7 +10,7 @@ use crate::{
     ConfigError, Demand, Reason,
     contained::contained,
     limit::Sample,
-    rate::{Quota, Rate, Short},
+    rate::{Rate, Short},
     slots::{Slots, Turn, Word},
     sync::{AtomicBool, Mutex, Ordering, lock},
 };
@@ -103,7 +103,8 @@ impl Room {
     }
 
     /// How each rate stands.
-    pub(crate) fn quotas(&self, now: Duration) -> impl Iterator<Item = Quota> + '_ {
+    #[cfg(feature = "http")]
+    pub(crate) fn quotas(&self, now: Duration) -> impl Iterator<Item = crate::rate::Quota> + '_ {
         let quota = move |kept: &Kept| kept.with(|rate| rate.quota(now));
         self.rates().iter().filter_map(quota)
     }

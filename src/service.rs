@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use crate::{
     Handle, ResponseFuture,
     gate::{Found, Gate, Parked},
     protocol::{self, Protocol, Seen, Sees},
+    queue::Kind,
     strategy::Strategy,
 };
 
@@ -40,6 +41,8 @@ impl<S, P: Sees> Backpressure<S, P> {
         let waits = match gate.may_wait() {
             true if in_ready && !protocol.sees_requests() && !gate.has_rates() => Waits::Ready,
             true => Waits::Call,
+            // The answer of another machine has to be waited for as well.
+            false if gate.has_remote() => Waits::Call,
             false => Waits::Nowhere,
         };
         Self {
@@ -113,18 +116,30 @@ where
             // A request may be large, and is not moved without need.
             false => (request, Seen::default()),
         };
-        let begun = match self.waits {
+        let rejected = match self.waits {
             Waits::Call => return self.call_unreadied(request, seen, protocol),
             _ if seen.exempt => {
                 return ResponseFuture::run(&mut self.inner, request, None, protocol);
             }
-            Waits::Ready => self.parked.begin(),
-            Waits::Nowhere => gate.begin_or_reject(seen.demand),
+            waits => {
+                let begun = match waits {
+                    Waits::Ready => self.parked.begin(),
+                    _ => gate.begin_or_reject(seen.demand),
+                };
+                match begun {
+                    Ok(begun) => {
+                        return ResponseFuture::run(
+                            &mut self.inner,
+                            request,
+                            Some(begun),
+                            protocol,
+                        );
+                    }
+                    Err(rejected) => rejected,
+                }
+            }
         };
-        match begun {
-            Ok(begun) => ResponseFuture::run(&mut self.inner, request, Some(begun), protocol),
-            Err(rejected) => ResponseFuture::refused(request, rejected, protocol),
-        }
+        ResponseFuture::refused(request, rejected, self.parked.gate(), protocol)
     }
 }
 
@@ -145,12 +160,18 @@ impl<S, P> Backpressure<S, P> {
             return ResponseFuture::ready(inner, request, None, protocol);
         }
         let gate = self.parked.gate();
-        match gate.slot_or_wait(seen.demand) {
-            Found::Slot(slot) => ResponseFuture::ready(inner, request, Some(slot), protocol),
+        if let Some(claim) = gate.claim(seen.demand) {
+            if gate.has_remote() {
+                return ResponseFuture::admitted(inner, request, claim.keep(), protocol);
+            }
+            return ResponseFuture::ready(inner, request, Some(claim), protocol);
+        }
+        match gate.arrive(Kind::InCall, seen.demand, Waker::noop()) {
+            Found::Slot(slot) => ResponseFuture::admitted(inner, request, slot, protocol),
             Found::Wait(waiter) => ResponseFuture::wait(waiter, inner, request, protocol),
             Found::Rejected(reason) => {
                 let rejected = gate.reject_waiter(reason, Duration::ZERO, seen.demand);
-                ResponseFuture::refused(request, rejected, protocol)
+                ResponseFuture::refused(request, rejected, gate, protocol)
             }
         }
     }

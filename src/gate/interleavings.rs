@@ -37,6 +37,7 @@ fn gate_with(
             max_waiting,
             max_wait,
         },
+        remote: None,
     };
     Arc::new(Gate::new(limit, settings, learner))
 }

@@ -5,7 +5,7 @@ use http::{Response, request, response};
 
 use super::BackpressureLayer;
 use crate::{
-    Rejected,
+    RateHeaders, Rejected,
     limit::Outcome,
     protocol::{Http, Plain, ReleaseAt, SampleAt},
 };
@@ -79,6 +79,22 @@ impl BackpressureLayer<Http> {
         F: Fn(&request::Parts) -> u64 + Send + Sync + 'static,
     {
         self.protocol.cost(cost);
+        self
+    }
+
+    /// Tells clients with each response how much is left of the rates, in headers of this kind. Default: none. May be called
+    /// once for each kind. Exempt requests are not told.
+    ///
+    /// ```
+    /// use tower_backpressure::{BackpressureLayer, RateHeaders, rate::TokenBucket};
+    ///
+    /// let layer = BackpressureLayer::rate(TokenBucket::per_second(50).burst(100))
+    ///     .rate_headers(RateHeaders::RateLimit);
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn rate_headers(mut self, kind: RateHeaders) -> Self {
+        self.protocol.rate_headers(kind);
         self
     }
 

@@ -1,16 +1,22 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE, request, response};
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_TYPE, request, response,
+};
 use http_body::Body;
 
 use super::{
     Protocol, Seen, Sees,
     body::{Hold, ResponseBody},
-    grpc, hint, refusal,
+    grpc, hint, quota, refusal,
     sealed::Sealed,
 };
-use crate::{Charge, Demand, Rejected, gate::Permit, limit::Outcome};
+use crate::{
+    Charge, Demand, RateHeaders, Rejected,
+    gate::{Gate, Permit},
+    limit::Outcome,
+};
 
 /// What is sent while the work goes on.
 const STREAMS: [&str; 7] = [
@@ -30,11 +36,12 @@ type Respond = dyn Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sy
 
 /// HTTP and gRPC: a refusal is a response, the permit rides on the response's body.
 ///
-/// A request with `content-type: application/grpc*` is refused with gRPC's status `UNAVAILABLE` and
-/// `grpc-retry-pushback-ms`, any other with `503 Service Unavailable`, `Retry-After` (whole seconds, at least 1) and
-/// `retry-after-ms`. Over a rate these are `RESOURCE_EXHAUSTED` and `429 Too Many Requests`; where it is no use to come back, or
-/// not within a minute, `x-should-retry: false` says so. The rest of a refused request's body is left to the server: hyper closes an HTTP/1 connection on
-/// which more of it is to come, and keeps one on which there is none.
+/// A request whose content type is gRPC's or gRPC-Web's (`application/grpc`, `application/grpc+proto`,
+/// `application/grpc-web-text`, ...) is refused with gRPC's status `UNAVAILABLE` and `grpc-retry-pushback-ms`, any other
+/// with `503 Service Unavailable`, `Retry-After` (whole seconds, at least 1) and `retry-after-ms`. Over a rate these are
+/// `RESOURCE_EXHAUSTED` and `429 Too Many Requests`; where it is no use to come back, or not within a minute,
+/// `x-should-retry: false` says so. The rest of a refused request's body is left to the server: hyper closes an HTTP/1
+/// connection on which more of it is to come, and keeps one on which there is none.
 #[derive(Clone, Default)]
 pub struct Http {
     pub(crate) release_at: ReleaseAt,
@@ -49,11 +56,22 @@ struct Policy {
     classify: Option<Arc<Classify>>,
     respond: Option<Arc<Respond>>,
     cost: Option<Arc<Cost>>,
+    rate_headers: Vec<RateHeaders>,
 }
 
 impl Policy {
     fn looks(&self) -> bool {
         self.exempt.is_some() || self.cost.is_some()
+    }
+
+    fn tell_rates(&self, gate: &Gate, headers: &mut HeaderMap) {
+        if self.rate_headers.is_empty() || !gate.has_rates() {
+            return;
+        }
+        let quotas = gate.quotas();
+        for kind in &self.rate_headers {
+            quota::tell(*kind, quotas.iter().copied(), headers);
+        }
     }
 }
 
@@ -98,6 +116,7 @@ pub enum Asked {
 }
 
 impl Http {
+    /// Closures, or headers, which only HTTP has.
     pub(crate) fn has_closures(&self) -> bool {
         self.policy.is_some()
     }
@@ -132,6 +151,13 @@ impl Http {
         F: Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync + 'static,
     {
         self.policy_mut().respond = Some(Arc::new(respond));
+    }
+
+    pub(crate) fn rate_headers(&mut self, kind: RateHeaders) {
+        let policy = self.policy_mut();
+        if !policy.rate_headers.contains(&kind) {
+            policy.rate_headers.push(kind);
+        }
     }
 
     fn policy_mut(&mut self) -> &mut Policy {
@@ -237,7 +263,12 @@ where
         }
     }
 
-    fn refuse(&self, request: Request<Q>, rejected: Rejected) -> Result<Self::Response, E> {
+    fn refuse(
+        &self,
+        request: Request<Q>,
+        rejected: Rejected,
+        gate: &Gate,
+    ) -> Result<Self::Response, E> {
         let (head, _) = request.into_parts();
         let respond = self.policy.as_ref().and_then(|p| p.respond.as_ref());
         let mut response = if grpc::speaks(&head.headers) {
@@ -247,6 +278,9 @@ where
         } else {
             refusal::refusal(&head, &rejected)
         };
+        if let Some(policy) = &self.policy {
+            policy.tell_rates(gate, response.headers_mut());
+        }
         response.extensions_mut().insert(rejected);
         Ok(response.map(ResponseBody::refusal))
     }
@@ -267,7 +301,10 @@ where
                 return Err(error);
             }
         };
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
+        if let Some(policy) = &self.policy {
+            policy.tell_rates(permit.gate(), &mut head.headers);
+        }
         let content = Content::of(&head);
         let (outcome, trailers_tell) = self.outcome(&head, content);
         if has_no_body(asked, head.status) || body.is_end_stream() {

@@ -15,16 +15,22 @@ mod hint;
 mod http;
 mod plain;
 #[cfg(feature = "http")]
+mod quota;
+#[cfg(feature = "http")]
 mod refusal;
 
 use self::sealed::Sealed;
-use crate::{Charge, Demand, Rejected, gate::Permit};
+use crate::{
+    Charge, Demand, Rejected,
+    gate::{Gate, Permit},
+};
 
 pub use self::plain::{Classify, Cost, Exempt, Plain, Policy, Settle};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,
     http::{Http, ReleaseAt, SampleAt},
+    quota::RateHeaders,
 };
 
 /// The protocol of a layer as it is made.
@@ -60,7 +66,12 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
     fn asked(&self, request: &Req) -> Self::Asked;
 
     /// The answer to a request that was refused.
-    fn refuse(&self, request: Req, rejected: Rejected) -> Result<Self::Response, Self::Error>;
+    fn refuse(
+        &self,
+        request: Req,
+        rejected: Rejected,
+        gate: &Gate,
+    ) -> Result<Self::Response, Self::Error>;
 
     /// The inner service has answered: what goes out. The permit goes with it if it is needed for longer; what is left of
     /// it is dropped next.

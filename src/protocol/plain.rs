@@ -1,7 +1,11 @@
 use std::fmt;
 
 use super::{Protocol, Seen, Sees, sealed::Sealed};
-use crate::{Charge, Demand, Error, Rejected, gate::Permit, limit::Outcome};
+use crate::{
+    Charge, Demand, Error, Rejected,
+    gate::{Gate, Permit},
+    limit::Outcome,
+};
 
 /// Any service: a refusal is an [`Error::Rejected`], the permit comes back with the answer.
 ///
@@ -80,7 +84,7 @@ where
 
     fn asked(&self, _: &Req) {}
 
-    fn refuse(&self, _: Req, rejected: Rejected) -> Result<Res, Error<E>> {
+    fn refuse(&self, _: Req, rejected: Rejected, _: &Gate) -> Result<Res, Error<E>> {
         Err(Error::Rejected(rejected))
     }
 

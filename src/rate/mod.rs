@@ -8,11 +8,14 @@
 //! |---|---|
 //! | [`TokenBucket`] | so many per time, evenly, and a burst after a rest; one atomic word |
 //! | [`SlidingWindow`] | never more than so many within any window, however they are spread in it |
+//! | [`AdaptiveRate`] | finds out how many an upstream takes that refuses what is too much |
 //! | [`Requests`] | counts requests whatever they cost, beside another rate that counts their costs |
 //!
 //! A bucket is what most want. A window is for an upstream that counts in one: it lets all of its limit through at once, and
 //! nothing more until the window has passed.
 
+mod adaptive;
+mod remote;
 mod requests;
 mod shared;
 mod sliding_window;
@@ -22,7 +25,13 @@ use std::{fmt, time::Duration};
 
 use crate::{ConfigError, Demand, limit::Sample};
 
-pub use self::{requests::Requests, sliding_window::SlidingWindow, token_bucket::TokenBucket};
+pub use self::{
+    adaptive::AdaptiveRate,
+    remote::{Deciding, Decision, OnUnavailable, Receipt, RemoteRate},
+    requests::Requests,
+    sliding_window::SlidingWindow,
+    token_bucket::TokenBucket,
+};
 
 /// Counts what starts per time, and says when there is room for more.
 ///

@@ -245,6 +245,16 @@ impl Rate for TokenBucket {
 }
 
 impl TokenBucket {
+    /// For a rate that is not a whole number. A burst of 0 lets nothing in.
+    pub(super) fn beginning_with(per_second: f64, burst: u64) -> Self {
+        let burst = burst.min(LONGEST);
+        let scale = Scale::new(1, SECOND, burst).at_rate(per_second, burst);
+        Self {
+            burst,
+            state: State::new(scale),
+        }
+    }
+
     #[inline]
     fn possible(&self, cost: u64) -> Result<(), Short> {
         if cost > self.burst {

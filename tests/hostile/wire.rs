@@ -291,3 +291,26 @@ async fn nothing_of_a_request_splits_a_refusal() {
         }
     }
 }
+
+/// hyper looks for the end of an HTTP/1 connection only where it has nothing left to hand over: neither bytes beyond the
+/// request nor the rest of a body that nobody reads yet. So the first two of these are not seen to leave.
+#[tokio::test]
+async fn a_caller_whose_leaving_the_server_cannot_see_waits_no_longer_than_max_wait() {
+    let layer = BackpressureLayer::drop_oldest(1, 10).max_wait(Duration::from_millis(50));
+    let server = Server::full(layer).await;
+    let mut callers = Vec::new();
+    for request in [
+        "GET / HTTP/1.1\r\nhost: x\r\n\r\nbeyond",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nbegi",
+        "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody",
+    ] {
+        let mut client = server.connect().await;
+        client.send(request).await;
+        callers.push(client);
+    }
+    until("all have come", || server.asked().len() == 4).await;
+    drop(callers);
+    until("none waits", || server.handle.waiting() == 0).await;
+    assert_eq!(server.handle.in_flight(), 1);
+}

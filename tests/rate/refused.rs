@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tower_backpressure::{
-    BackpressureLayer, Demand, Reason, Rejected,
+    BackpressureLayer, Demand, RateHeaders, Reason, Rejected,
     rate::{Quota, Rate, Short, SlidingWindow, TokenBucket},
 };
 
@@ -203,4 +203,49 @@ async fn a_rate_that_panics_is_not_asked_again_and_lets_everybody_in() {
         assert!(ask(&service).await.is_ok());
     }
     assert_eq!(handle.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_are_told_how_much_is_left_if_that_is_wanted() {
+    let layer = BackpressureLayer::rate(TokenBucket::per_second(2).burst(3))
+        .and_rate(SlidingWindow::new(100, 60 * SECOND))
+        .rate_headers(RateHeaders::RateLimit)
+        .rate_headers(RateHeaders::XRateLimit)
+        .exempt(|head| head.headers.contains_key("probe"));
+    let told = |response: &Response<_>| {
+        [
+            "ratelimit-policy",
+            "ratelimit",
+            "x-ratelimit-limit",
+            "x-ratelimit-remaining",
+            "x-ratelimit-reset",
+        ]
+        .map(|name| match response.headers().get(name) {
+            Some(value) => value.to_str().unwrap().to_owned(),
+            None => String::new(),
+        })
+    };
+    let first = get(&layer, request(&[])).await;
+    assert_eq!(
+        told(&first.map(drop)),
+        [
+            r#""default";q=3;w=2, "default-2";q=100;w=60"#,
+            r#""default";r=2;t=1, "default-2";r=99;t=60"#,
+            "3",
+            "2",
+            "1"
+        ]
+    );
+    get(&layer, request(&[])).await;
+    get(&layer, request(&[])).await;
+    let refused = get(&layer, request(&[])).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        told(&refused.map(drop))[1..4],
+        [r#""default";r=0;t=2, "default-2";r=97;t=60"#, "3", "0"]
+    );
+    let probe = get(&layer, request(&[("probe", "1")])).await;
+    assert_eq!(told(&probe.map(drop)), [""; 5]);
+    let quiet = BackpressureLayer::rate(TokenBucket::per_second(2));
+    assert_eq!(told(&get(&quiet, request(&[])).await.map(drop)), [""; 5]);
 }

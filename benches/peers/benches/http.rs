@@ -3,9 +3,9 @@
 //! `cargo bench --bench http`; `-- --quick` for a glance, `-- --recorder` with metrics-exporter-prometheus installed.
 
 use std::{
-    env,
+    fmt::{self, Write},
     future::{Future, pending},
-    io::{self, Write},
+    io,
     pin::pin,
     task::{Context, Waker},
     time::Duration,
@@ -21,6 +21,7 @@ use axum::{
 use backpressure_peers::{
     calls::worker,
     keepalive::{Served, Server},
+    report::{Asked, Report},
     rounds::Spread,
 };
 use http_body_util::BodyExt;
@@ -43,16 +44,14 @@ const BARE: &str = "bare";
 const CONSTANT: &str = "bare, a constant 503";
 
 fn main() -> io::Result<()> {
-    let asked = |word: &str| env::args().any(|arg| arg == word);
-    // `cargo test --all-targets` runs benches as well, without this.
-    if !asked("--bench") {
+    let Some(asked) = Asked::of("http")? else {
         return Ok(());
-    }
-    let (rounds, round) = match asked("--quick") {
+    };
+    let (rounds, round) = match asked.quick {
         true => (21, Duration::from_millis(20)),
         false => (201, Duration::from_millis(25)),
     };
-    let recorder = asked("--recorder").then(worker::install);
+    let recorder = asked.recorder.then(worker::install);
     let mut contenders = contenders()?;
     for contender in &mut contenders {
         contender.server.load(round, contender.status)?;
@@ -75,25 +74,20 @@ fn main() -> io::Result<()> {
         }
     }
     eprint!("\r");
-    print(&contenders);
-    println!(
+    let mut report = Report::new("http", asked);
+    let busy = contenders.iter().flat_map(|one| &one.served);
+    let busy = Spread::of(busy.map(|served| served.busy)).median;
+    table(&contenders, &mut report).map_err(io::Error::other)?;
+    writeln!(
+        report,
         "\n{rounds} rounds of {round:?} of every line in turn, 16 connections, one thread serves and one asks{}; the server ran \
          for {:.0} % of the time.\nreq/s, p99, CPU (of the server's thread, per request): the median round; ratio: to the line \
          that is named, the median\nof what each round says with the middle half of them.",
-        if recorder.is_some() {
-            ", recorder installed"
-        } else {
-            ""
-        },
-        100.0
-            * Spread::of(
-                contenders
-                    .iter()
-                    .flat_map(|one| one.served.iter().map(|served| served.busy))
-            )
-            .median
-    );
-    Ok(())
+        if recorder.is_some() { ", recorder installed" } else { "" },
+        100.0 * busy
+    )
+    .map_err(io::Error::other)?;
+    report.finish(Some(&summary(&contenders)))
 }
 
 fn contenders() -> io::Result<Vec<Contender>> {
@@ -178,42 +172,72 @@ fn now<F: Future>(future: F) -> F::Output {
     }
 }
 
-fn print(contenders: &[Contender]) {
-    println!(
-        "{:30}{:>9}{:>24}{:>9}{:>9}{:>24}  compared to",
-        "", "req/s", "ratio", "p99 µs", "CPU µs", "ratio"
-    );
-    for contender in contenders {
-        let median = |of: fn(&Served) -> f64| Spread::of(contender.served.iter().map(of)).median;
-        let each = |contender: &Contender, of: fn(&Served) -> f64| -> Vec<f64> {
-            contender.served.iter().map(of).collect()
-        };
+impl Contender {
+    fn median(&self, of: fn(&Served) -> f64) -> f64 {
+        Spread::of(self.served.iter().map(of)).median
+    }
+
+    /// Beside its reference, which is one of `contenders`.
+    fn ratio(&self, contenders: &[Self], of: fn(&Served) -> f64) -> Spread {
+        let each = |one: &Self| -> Vec<f64> { one.served.iter().map(of).collect() };
         let reference = contenders
             .iter()
-            .find(|other| other.name == contender.reference)
+            .find(|other| other.name == self.reference)
             .expect("it is among them");
-        let ratio = |of: fn(&Served) -> f64| {
-            Spread::between(&each(contender, of), &each(reference, of), |one, other| {
-                one / other
-            })
-        };
-        let cpu = ratio(|served| served.cpu_micros);
-        let ratio = ratio(|served| served.per_second);
-        print!(
+        Spread::between(&each(self), &each(reference), |one, other| one / other)
+    }
+}
+
+fn table(contenders: &[Contender], to: &mut Report) -> fmt::Result {
+    writeln!(
+        to,
+        "{:30}{:>9}{:>24}{:>9}{:>9}{:>24}  compared to",
+        "", "req/s", "ratio", "p99 µs", "CPU µs", "ratio"
+    )?;
+    for contender in contenders {
+        let rate = contender.ratio(contenders, |served| served.per_second);
+        let cpu = contender.ratio(contenders, |served| served.cpu_micros);
+        write!(
+            to,
             "{:30}{:9.0}{:>24}{:9.0}{:9.2}{:>24}  {}",
             contender.name,
-            median(|served| served.per_second),
-            format!("{ratio:.3}"),
-            median(|served| served.p99_micros),
-            median(|served| served.cpu_micros),
+            contender.median(|served| served.per_second),
+            format!("{rate:.3}"),
+            contender.median(|served| served.p99_micros),
+            contender.median(|served| served.cpu_micros),
             format!("{cpu:.3}"),
             contender.reference
-        );
+        )?;
         let right = Spread::of(contender.served.iter().map(|served| served.right)).lower;
         if right < 1.0 {
-            print!("  ! {:.1} % were answered otherwise", 100.0 * (1.0 - right));
+            let astray = 100.0 * (1.0 - right);
+            write!(to, "  ! {astray:.1} % were answered otherwise")?;
         }
-        println!();
+        writeln!(to)?;
     }
-    let _ = io::stdout().flush();
+    Ok(())
+}
+
+/// The part that goes into the README.
+fn summary(contenders: &[Contender]) -> String {
+    let mut text = String::from(
+        "An axum handler that answers a constant, one core, 16 keep-alive connections on loopback; the ratio is the median of \
+         interleaved\nrounds, with the middle half of them.\n\n\
+         | | requests/s | ratio | p99 |\n|---|---|---|---|\n",
+    );
+    for contender in contenders {
+        let beside = match contender.reference {
+            reference if reference == contender.name => "1".to_owned(),
+            _ => contender
+                .ratio(contenders, |served| served.per_second)
+                .to_string(),
+        };
+        text += &format!(
+            "| {} | {:.0} | {beside} | {:.0} µs |\n",
+            contender.name,
+            contender.median(|served| served.per_second),
+            contender.median(|served| served.p99_micros),
+        );
+    }
+    text
 }

@@ -1,6 +1,7 @@
 //! Instructions per call, which do not depend on the machine's mood. `.ci/instructions` runs this and compares.
 //!
-//! Limits that learn from windows are left out: it is the clock that ends a window.
+//! For limits that find themselves the clock stands still, since it decides how many calls they look at, which is then every
+//! one of them, and when they end a window.
 
 use std::hint::black_box;
 
@@ -17,7 +18,9 @@ const CALLS: u64 = 1_000;
 #[bench::drop_newest(ready(Path::Admitted, "drop_newest"))]
 #[bench::drop_oldest(ready(Path::Admitted, "drop_oldest"))]
 #[bench::adaptive_fixed(ready(Path::Admitted, "adaptive(Fixed)"))]
-#[bench::adaptive_aimd(ready(Path::Adaptive, "adaptive(Aimd)"))]
+#[bench::adaptive_aimd(timeless(Path::Adaptive, "adaptive(Aimd)"))]
+#[bench::adaptive_gradient2(timeless(Path::Adaptive, "adaptive(Gradient2)"))]
+#[bench::adaptive_vegas(timeless(Path::Adaptive, "adaptive(Vegas)"))]
 #[bench::tower(ready(Path::Admitted, "tower GlobalConcurrencyLimit"))]
 fn admitted(calls: Loop) -> Loop {
     run(calls)
@@ -36,7 +39,7 @@ fn refused(calls: Loop) -> Loop {
 #[library_benchmark]
 #[bench::block(recorded(Path::Admitted, "block"))]
 #[bench::drop_newest(recorded(Path::Admitted, "drop_newest"))]
-#[bench::adaptive_aimd(recorded(Path::Adaptive, "adaptive(Aimd)"))]
+#[bench::adaptive_fixed(recorded(Path::Admitted, "adaptive(Fixed)"))]
 #[bench::refused(recorded(Path::Refused, "drop_newest"))]
 fn with_recorder(calls: Loop) -> Loop {
     run(calls)
@@ -45,7 +48,7 @@ fn with_recorder(calls: Loop) -> Loop {
 #[library_benchmark]
 #[bench::bare(ready(Path::Http, "bare HTTP service"))]
 #[bench::drop_newest(ready(Path::Http, "drop_newest"))]
-#[bench::adaptive_aimd(ready(Path::Http, "adaptive(Aimd)"))]
+#[bench::adaptive_aimd(timeless(Path::Http, "adaptive(Aimd)"))]
 #[bench::refused(ready(Path::HttpRefused, "drop_newest"))]
 fn over_http(calls: Loop) -> Loop {
     run(calls)
@@ -67,6 +70,17 @@ fn ready(path: Path, name: &str) -> Loop {
     let mut calls = shared();
     calls(BEFORE);
     calls
+}
+
+fn timeless(path: Path, name: &str) -> Loop {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    let runtime = Box::leak(Box::new(runtime.expect("a runtime without I/O")));
+    // For as long as the process lives.
+    std::mem::forget(runtime.enter());
+    ready(path, name)
 }
 
 fn recorded(path: Path, name: &str) -> Loop {

@@ -2,58 +2,68 @@
 //!
 //! `cargo bench --bench queue`; `-- --quick` for a glance.
 
-use std::{env, io, process::Command};
+use std::{
+    fmt::{self, Write},
+    io,
+    process::Command,
+};
 
 use backpressure_peers::{
+    report::{Asked, Report},
     rounds::Spread,
     waiters::{Event, queues},
 };
 
 fn main() -> io::Result<()> {
-    let asked = |word: &str| env::args().any(|arg| arg == word);
-    // `cargo test --all-targets` runs benches as well, without this.
-    if !asked("--bench") {
+    let Some(asked) = Asked::of("queue")? else {
         return Ok(());
-    }
-    let rounds = if asked("--quick") { 3 } else { 21 };
-    let queues = queues();
+    };
+    let rounds = if asked.quick { 3 } else { 21 };
+    let mut report = Report::new("queue", asked);
     for waiters in [1_000, 100_000] {
-        let mut nanos = vec![vec![Vec::new(); Event::ALL.len()]; queues.len()];
-        for _ in 0..rounds {
-            for (queue, nanos) in queues.iter().zip(&mut nanos) {
-                for (event, nanos) in Event::ALL.into_iter().zip(nanos) {
-                    if let Some(cost) = queue.cost(event, waiters) {
-                        nanos.push(cost.as_nanos() as f64 / waiters as f64);
-                    }
-                }
-            }
-        }
-        let bytes = bytes(waiters)?;
-        println!(
-            "{waiters} wait: ns for each, of {rounds} rounds in turn the median; bytes of each"
-        );
-        print!("{:30}", "");
-        for event in Event::ALL {
-            print!("{:>14}", event.title());
-        }
-        println!("{:>14}{:>10}", "bytes, heap", "+ inline");
-        for ((queue, nanos), bytes) in queues.iter().zip(&nanos).zip(bytes) {
-            print!("{:30}", queue.name);
-            for nanos in nanos {
-                match nanos.is_empty() {
-                    true => print!("{:>14}", "-"),
-                    false => print!("{:14.0}", Spread::of(nanos.iter().copied()).median),
-                }
-            }
-            println!("{bytes:14.0}{:10}", queue.inline_bytes);
-        }
-        println!();
+        table(waiters, rounds, &bytes(waiters)?, &mut report).map_err(io::Error::other)?;
     }
-    println!(
+    writeln!(
+        report,
         "inline: the future, under block and tower's limit the service, of one that waits; each is in a box of its own, whose \
          making\nis part of join. expire: from the moment at which the time of all is over until each has been told."
-    );
-    Ok(())
+    )
+    .map_err(io::Error::other)?;
+    report.finish(None)
+}
+
+fn table(waiters: usize, rounds: usize, bytes: &[f64], to: &mut Report) -> fmt::Result {
+    let queues = queues();
+    let mut nanos = vec![vec![Vec::new(); Event::ALL.len()]; queues.len()];
+    for _ in 0..rounds {
+        for (queue, nanos) in queues.iter().zip(&mut nanos) {
+            for (event, nanos) in Event::ALL.into_iter().zip(nanos) {
+                if let Some(cost) = queue.cost(event, waiters) {
+                    nanos.push(cost.as_nanos() as f64 / waiters as f64);
+                }
+            }
+        }
+    }
+    writeln!(
+        to,
+        "{waiters} wait: ns for each, the median of {rounds} rounds in turn; bytes of each"
+    )?;
+    write!(to, "{:30}", "")?;
+    for event in Event::ALL {
+        write!(to, "{:>14}", event.title())?;
+    }
+    writeln!(to, "{:>14}{:>10}", "bytes, heap", "+ inline")?;
+    for ((queue, nanos), bytes) in queues.iter().zip(&nanos).zip(bytes) {
+        write!(to, "{:30}", queue.name)?;
+        for nanos in nanos {
+            match nanos.is_empty() {
+                true => write!(to, "{:>14}", "-")?,
+                false => write!(to, "{:14.0}", Spread::of(nanos.iter().copied()).median)?,
+            }
+        }
+        writeln!(to, "{bytes:14.0}{:10}", queue.inline_bytes)?;
+    }
+    writeln!(to)
 }
 
 /// On the heap, for each waiter of each queue, beside the box in which it lives.

@@ -35,6 +35,8 @@ pub enum Path {
     Admitted,
     /// It is let in by a limit that finds itself.
     Adaptive,
+    /// The same, at the pace of a server and not at that of a loop, at which a limit may look at a few of the calls only.
+    Paced,
     /// It is refused, since the limit is held full.
     Refused,
     /// It is let in, and is of HTTP's types.
@@ -45,9 +47,10 @@ pub enum Path {
 
 impl Path {
     /// In the order of the tables.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Admitted,
         Self::Adaptive,
+        Self::Paced,
         Self::Refused,
         Self::Http,
         Self::HttpRefused,
@@ -58,6 +61,7 @@ impl Path {
         match self {
             Self::Admitted => "admitted, limit fixed",
             Self::Adaptive => "admitted, limit adaptive",
+            Self::Paced => "limit adaptive, 90 calls per ms",
             Self::Refused => "refused",
             Self::Http => "HTTP's types, admitted",
             Self::HttpRefused => "HTTP's types, refused",
@@ -68,10 +72,18 @@ impl Path {
     pub fn reference(self) -> &'static str {
         match self {
             Self::Admitted => "tower GlobalConcurrencyLimit",
-            Self::Adaptive => "tower-acc Aimd",
+            Self::Adaptive | Self::Paced => "tower-acc Aimd",
             Self::Refused => "tower limit + LoadShed",
             Self::Http => "bare HTTP service",
             Self::HttpRefused => "a constant 503",
+        }
+    }
+
+    /// On how many threads it is measured.
+    pub fn threads(self) -> &'static [usize] {
+        match self {
+            Self::Paced => &[1],
+            _ => &[1, 2],
         }
     }
 

@@ -9,6 +9,7 @@ mod congestion;
 pub mod keepalive;
 pub mod load;
 pub mod plots;
+pub mod report;
 pub mod rounds;
 pub mod scores;
 pub mod soak;

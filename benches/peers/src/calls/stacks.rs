@@ -31,7 +31,7 @@ const LONG: Duration = Duration::from_secs(1);
 
 /// In the order of the tables.
 pub fn stacks() -> Vec<Stack> {
-    let plain = [fixed(), adaptive(), refused()];
+    let plain = [fixed(), adaptive(), paced(), refused()];
     [plain.concat(), http::admitted(), http::refused()].concat()
 }
 
@@ -116,6 +116,15 @@ fn adaptive() -> Vec<Stack> {
             Box::new(move || calls(service.clone(), little_admitted))
         }),
     ]
+}
+
+fn paced() -> Vec<Stack> {
+    let measured = adaptive().into_iter();
+    let paced = measured.map(|stack| Stack {
+        path: Path::Paced,
+        ..stack
+    });
+    paced.collect()
 }
 
 fn refused() -> Vec<Stack> {
