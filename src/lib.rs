@@ -16,7 +16,7 @@
 //!
 //! | question | answers |
 //! |---|---|
-//! | how much may run? | a fixed limit, or one that finds itself: [`limit`] |
+//! | how much may run? | a fixed limit, or one that finds itself: [`limit`]; so many per time: [`rate`] |
 //! | what when it is full? | [`block`](BackpressureLayer::block), [`drop_newest`](BackpressureLayer::drop_newest), [`drop_oldest`](BackpressureLayer::drop_oldest) |
 //! | how is a refusal said? | in HTTP's or gRPC's words, or as a typed error: [`protocol`] |
 //!
