@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use crate::{
     Rejected,
-    gate::{Begun, Claim, Gate, Permit, Slot, Waiter},
+    gate::{Begun, Claim, Gate, Permit, Refused, Slot, Waiter},
     protocol::Protocol,
     rate::Deciding,
 };
@@ -91,9 +91,10 @@ where
         let readied = inner.poll_ready(cx);
         Self {
             state: match readied {
-                Poll::Ready(Ok(())) => {
-                    State::run_once(inner, request, claim.map(Claim::begin), &protocol)
-                }
+                Poll::Ready(Ok(())) => match claim.map(Claim::begin).transpose() {
+                    Ok(begun) => State::run_once(inner, request, begun, &protocol),
+                    Err(refused) => State::refused(request, refused, &protocol),
+                },
                 Poll::Ready(Err(error)) => State::Answered(Some(Err(protocol.error(error)))),
                 Poll::Pending => State::Readying {
                     call: Some((inner, request)),
@@ -138,6 +139,14 @@ where
             asked,
             permit: begun.map(Begun::permit),
         }
+    }
+
+    fn refused(request: Req, refused: Refused<'_>, protocol: &P) -> Self {
+        State::Answered(Some(protocol.refuse(
+            request,
+            refused.rejected,
+            refused.gate,
+        )))
     }
 
     fn admitted(call: (S, Req), slot: Slot) -> Self {
@@ -218,10 +227,10 @@ where
                     let readied = ready!(inner.poll_ready(cx));
                     let (inner, request) = call.take().expect(POLLED_AGAIN);
                     match readied {
-                        Ok(()) => {
-                            let begun = slot.as_mut().and_then(Slot::begin);
-                            State::run_once(inner, request, begun, this.protocol)
-                        }
+                        Ok(()) => match slot.as_mut().map_or(Ok(None), Slot::begin) {
+                            Ok(begun) => State::run_once(inner, request, begun, this.protocol),
+                            Err(refused) => State::refused(request, refused, this.protocol),
+                        },
                         Err(error) => State::Answered(Some(Err(this.protocol.error(error)))),
                     }
                 }

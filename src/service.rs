@@ -37,8 +37,14 @@ enum Waits {
 
 impl<S, P: Sees> Backpressure<S, P> {
     pub(crate) fn new(inner: S, gate: Arc<Gate>, protocol: P) -> Self {
+        assert!(
+            gate.keys().is_none() || !(gate.may_wait() || gate.has_remote()),
+            "the layer that `per_key` is called on is a ceiling, which has nobody wait and cannot have a shared rate; have the keys' layers do so"
+        );
         let in_ready = gate.settings().rules.strategy == Strategy::Block;
         let waits = match gate.may_wait() {
+            // It is seen in the call what the key's gate says.
+            _ if gate.keys().is_some() => Waits::Call,
             true if in_ready && !protocol.sees_requests() && !gate.has_rates() => Waits::Ready,
             true => Waits::Call,
             // The answer of another machine has to be waited for as well.
@@ -112,7 +118,7 @@ where
         let protocol = self.protocol.clone();
         let gate = self.parked.gate();
         let (request, seen) = match protocol.sees_requests() || gate.has_rates() {
-            true => protocol.look(request),
+            true => protocol.look(request, gate),
             // A request may be large, and is not moved without need.
             false => (request, Seen::default()),
         };
@@ -159,7 +165,16 @@ impl<S, P> Backpressure<S, P> {
         if seen.exempt {
             return ResponseFuture::ready(inner, request, None, protocol);
         }
-        let gate = self.parked.gate();
+        let gate = seen.gate.as_ref().unwrap_or(self.parked.gate());
+        if seen.gate.is_some() && !gate.may_wait() {
+            return match gate.claim_or_reject(seen.demand) {
+                Ok(claim) if gate.has_remote() => {
+                    ResponseFuture::admitted(inner, request, claim.keep(), protocol)
+                }
+                Ok(claim) => ResponseFuture::ready(inner, request, Some(claim), protocol),
+                Err(rejected) => ResponseFuture::refused(request, rejected, gate, protocol),
+            };
+        }
         if let Some(claim) = gate.claim(seen.demand) {
             if gate.has_remote() {
                 return ResponseFuture::admitted(inner, request, claim.keep(), protocol);

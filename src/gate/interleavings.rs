@@ -30,7 +30,8 @@ fn gate_with(
     learner: Option<Learner>,
 ) -> Arc<Gate> {
     let settings = Settings {
-        name: String::new(),
+        name: Name::given(String::new()),
+        max_keys: 1,
         shadow: false,
         rules: Rules {
             strategy,

@@ -30,9 +30,9 @@ impl<'a> Claim<'a> {
 
     /// The call is made.
     #[inline]
-    pub(crate) fn begin(mut self) -> Begun<'a> {
+    pub(crate) fn begin(mut self) -> Result<Begun<'a>, Refused<'a>> {
         let in_flight = mem::take(&mut self.in_flight);
-        Begun::new(self.gate, in_flight, self.spent)
+        Begun::under(self.gate, in_flight, self.spent)
     }
 
     /// The call has to wait for the service.
@@ -62,9 +62,54 @@ pub(crate) struct Begun<'a> {
     in_flight: u32,
     started: Started,
     charge: Option<Charge>,
+    above: Option<Box<Permit>>,
+}
+
+/// The gate above had no room for the call, whose slot has gone back.
+pub(crate) struct Refused<'a> {
+    pub(crate) rejected: Rejected,
+    pub(crate) gate: &'a Gate,
 }
 
 impl<'a> Begun<'a> {
+    /// Like [`new`](Self::new), once the gate above has a permit for it as well, if there is one.
+    #[inline]
+    fn under(
+        gate: &'a Arc<Gate>,
+        in_flight: u32,
+        spent: Option<Spent>,
+    ) -> Result<Self, Refused<'a>> {
+        match &gate.above {
+            None => Ok(Self::new(gate, in_flight, spent)),
+            Some(above) => Self::under_another(gate, in_flight, spent, above),
+        }
+    }
+
+    #[inline(never)]
+    fn under_another(
+        gate: &'a Arc<Gate>,
+        in_flight: u32,
+        spent: Option<Spent>,
+        above: &Arc<Gate>,
+    ) -> Result<Self, Refused<'a>> {
+        match above.begin_or_reject(spent.and_then(|spent| spent.demand)) {
+            Ok(begun) => {
+                let mut permit = begun.permit();
+                permit.running(true);
+                let mut begun = Self::new(gate, in_flight, spent);
+                if let Some(charge) = &mut begun.charge {
+                    charge.also(permit.charge.clone());
+                }
+                begun.above = Some(Box::new(permit));
+                Ok(begun)
+            }
+            Err(rejected) => {
+                gate.refused_above(spent);
+                Err(Refused { rejected, gate })
+            }
+        }
+    }
+
     /// A call begins on a slot that was taken at `gate`: from now on it is in the numbers.
     #[inline]
     pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
@@ -73,6 +118,7 @@ impl<'a> Begun<'a> {
             in_flight,
             started: gate.begin(),
             charge: spent.and_then(|spent| spent.charge(gate)),
+            above: None,
         }
     }
 
@@ -86,7 +132,8 @@ impl<'a> Begun<'a> {
     #[inline]
     pub(crate) fn permit(mut self) -> Permit {
         let charge = self.charge.take();
-        let permit = Permit::new(Arc::clone(self.gate), self.in_flight, self.started, charge);
+        let mut permit = Permit::new(Arc::clone(self.gate), self.in_flight, self.started, charge);
+        permit.above = self.above.take();
         mem::forget(self);
         permit
     }
@@ -148,16 +195,16 @@ impl Slot {
     }
 
     /// The call is made. `None` if it was made before.
-    pub(crate) fn begin(&mut self) -> Option<Begun<'_>> {
+    pub(crate) fn begin(&mut self) -> Result<Option<Begun<'_>>, Refused<'_>> {
         let in_flight = match mem::take(&mut self.in_flight) {
-            0 => return None,
+            0 => return Ok(None),
             in_flight => in_flight,
         };
-        let begun = Begun::new(&self.gate, in_flight, self.spent);
+        let begun = Begun::under(&self.gate, in_flight, self.spent)?;
         if let (Some(charge), Some(receipt)) = (&begun.charge, self.receipt.take()) {
             charge.keep(receipt);
         }
-        Some(begun)
+        Ok(Some(begun))
     }
 
     /// Asks the rate that is counted elsewhere, if there is one.
@@ -228,6 +275,8 @@ pub struct Permit {
     started: Started,
     /// To be settled when all is over, which may be later than the slot comes back.
     charge: Option<Charge>,
+    /// That of the gate above, which goes the same way.
+    above: Option<Box<Permit>>,
     in_flight: u32,
     outcome: Outcome,
     sampled: bool,
@@ -244,6 +293,7 @@ impl Permit {
             gate,
             started,
             charge,
+            above: None,
             in_flight,
             outcome: Outcome::Cancelled,
             sampled: false,
@@ -256,6 +306,9 @@ impl Permit {
     #[inline]
     pub(crate) fn running(&mut self, running: bool) {
         self.running = running;
+        if let Some(above) = &mut self.above {
+            above.running = running;
+        }
     }
 
     #[cfg(feature = "http")]
@@ -275,6 +328,9 @@ impl Permit {
         if self.sampled {
             return;
         }
+        if let Some(above) = &mut self.above {
+            above.sample_hinted(outcome, retry_after);
+        }
         self.sampled = true;
         self.outcome = outcome;
         if self.started.is_known() {
@@ -290,7 +346,9 @@ impl Permit {
     /// Whether it is of use to anybody when the service says to come back.
     #[cfg(feature = "http")]
     pub(crate) fn wants_hint(&self) -> bool {
-        !self.sampled && self.gate.room.learns()
+        !self.sampled
+            && (self.gate.room.learns()
+                || self.above.as_ref().is_some_and(|above| above.wants_hint()))
     }
 
     /// What the request really cost.
@@ -306,6 +364,9 @@ impl Permit {
     pub(crate) fn settle(&mut self, outcome: Outcome) {
         if !self.sampled {
             return self.sample(outcome);
+        }
+        if let Some(above) = &mut self.above {
+            above.settle(outcome);
         }
         let news = outcome == Outcome::Overload && self.outcome != Outcome::Overload;
         self.outcome = outcome;
@@ -327,6 +388,10 @@ impl Permit {
     fn give_back(&mut self) {
         if !self.released {
             self.released = true;
+            if let Some(above) = &mut self.above {
+                above.outcome = self.outcome;
+                above.give_back();
+            }
             self.gate.release(self.outcome);
         }
     }

@@ -31,6 +31,7 @@ const STREAMS: [&str; 7] = [
 
 type Exempt = dyn Fn(&request::Parts) -> bool + Send + Sync;
 type Cost = dyn Fn(&request::Parts) -> u64 + Send + Sync;
+type Keyed = dyn Fn(&request::Parts, &Arc<Gate>) -> Arc<Gate> + Send + Sync;
 type Classify = dyn Fn(&response::Parts) -> Outcome + Send + Sync;
 type Respond = dyn Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync;
 
@@ -56,12 +57,13 @@ struct Policy {
     classify: Option<Arc<Classify>>,
     respond: Option<Arc<Respond>>,
     cost: Option<Arc<Cost>>,
+    keyed: Option<Arc<Keyed>>,
     rate_headers: Vec<RateHeaders>,
 }
 
 impl Policy {
     fn looks(&self) -> bool {
-        self.exempt.is_some() || self.cost.is_some()
+        self.exempt.is_some() || self.cost.is_some() || self.keyed.is_some()
     }
 
     fn tell_rates(&self, gate: &Gate, headers: &mut HeaderMap) {
@@ -137,6 +139,14 @@ impl Http {
         F: Fn(&request::Parts) -> u64 + Send + Sync + 'static,
     {
         self.policy_mut().cost = Some(Arc::new(cost));
+    }
+
+    /// Which gate is that of a request's key.
+    pub(crate) fn keyed<F>(&mut self, keyed: F)
+    where
+        F: Fn(&request::Parts, &Arc<Gate>) -> Arc<Gate> + Send + Sync + 'static,
+    {
+        self.policy_mut().keyed = Some(Arc::new(keyed));
     }
 
     pub(crate) fn classify<F>(&mut self, classify: F)
@@ -235,12 +245,13 @@ where
     type Error = E;
     type Asked = Asked;
 
-    fn look(&self, request: Request<Q>) -> (Request<Q>, Seen) {
+    fn look(&self, request: Request<Q>, gate: &Arc<Gate>) -> (Request<Q>, Seen) {
         let told = request.extensions().get::<Demand>().copied();
         let Some(policy) = self.policy.as_ref().filter(|policy| policy.looks()) else {
             let seen = Seen {
                 exempt: false,
                 demand: told,
+                gate: None,
             };
             return (request, seen);
         };
@@ -248,7 +259,16 @@ where
         let exempt = policy.exempt.as_ref().is_some_and(|exempt| exempt(&head));
         let cost = || policy.cost.as_ref().map(|cost| Demand::of(cost(&head)));
         let demand = if exempt { None } else { told.or_else(cost) };
-        (Request::from_parts(head, body), Seen { exempt, demand })
+        let gate = match &policy.keyed {
+            Some(keyed) if !exempt => Some(keyed(&head, gate)),
+            _ => None,
+        };
+        let seen = Seen {
+            exempt,
+            demand,
+            gate,
+        };
+        (Request::from_parts(head, body), seen)
     }
 
     fn hand(&self, request: &mut Request<Q>, charge: &Charge) {
