@@ -72,8 +72,15 @@ mod service;
 pub mod sim;
 mod slots;
 mod strategy;
+#[cfg(feature = "stream")]
+pub mod stream;
 mod sync;
 
+#[cfg(feature = "stream")]
+pub use self::{
+    strategy::BackpressureStrategy,
+    stream::{AdaptiveRateController, BackpressureController, BoundedStream},
+};
 #[cfg(feature = "http")]
 pub use self::protocol::{ReleaseAt, SampleAt};
 pub use self::{
