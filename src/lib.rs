@@ -76,11 +76,6 @@ mod strategy;
 pub mod stream;
 mod sync;
 
-#[cfg(feature = "stream")]
-pub use self::{
-    strategy::BackpressureStrategy,
-    stream::{AdaptiveRateController, BackpressureController, BoundedStream},
-};
 #[cfg(feature = "http")]
 pub use self::protocol::{ReleaseAt, SampleAt};
 pub use self::{
@@ -93,6 +88,11 @@ pub use self::{
     metrics::BackpressureMetrics,
     rejected::{Reason, Rejected},
     service::Backpressure,
+};
+#[cfg(feature = "stream")]
+pub use self::{
+    strategy::BackpressureStrategy,
+    stream::{AdaptiveRateController, BackpressureController, BoundedStream},
 };
 
 /// The README's code compiles.

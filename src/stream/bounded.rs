@@ -99,7 +99,8 @@ impl<T> BoundedStream<T> {
         let received = self.channel.try_receive();
         self.ended = received.is_err();
         let item = received.ok()?;
-        self.looks.passed(&self.channel, usize::from(item.is_some()));
+        self.looks
+            .passed(&self.channel, usize::from(item.is_some()));
         item
     }
 

@@ -19,11 +19,12 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    AdaptiveRateController, Displaced, Overflow, SendError, SendErrorKind,
+    Displaced, Overflow, SendError, SendErrorKind,
     clock::Clock,
     controller::{Metered, Registry},
     line::Ticket,
     metrics::Recording,
+    pacing::Pacer,
     ring::Bounds,
     state::{After, Reading, State, Turn},
     throughput::Throughput,
@@ -70,18 +71,18 @@ impl<T> Channel<T> {
     pub(super) fn new(
         bounds: Bounds,
         weigh: Option<Weigh<T>>,
-        pacer: Option<AdaptiveRateController>,
+        pacer: Option<Pacer>,
         registry: Arc<Registry>,
         id: u64,
     ) -> Self {
-        let clock = Clock::new();
+        let clock = registry.clock();
         Self {
             timed: bounds.time_to_live.is_some() || pacer.is_some(),
             state: Mutex::new(State::new(&bounds, pacer)),
             bounds,
             weigh,
             clock,
-            throughput: Mutex::new(Throughput::new(Duration::ZERO)),
+            throughput: Mutex::new(Throughput::new(clock.now())),
             recording: Recording::new(),
             closing: Notify::new(),
             registry,
@@ -145,9 +146,8 @@ impl<T> Channel<T> {
             Err(kind) => return Err(SendError::new(item, kind)),
         };
         let mut displaced = Displaced::default();
-        let sent = self.with_state(|state, now, after| {
-            state.offer(item, weight, now, &mut displaced, after)
-        });
+        let sent = self
+            .with_state(|state, now, after| state.offer(item, weight, now, &mut displaced, after));
         match sent {
             Ok(()) => Ok(displaced),
             Err((item, kind)) => Err(SendError::new(item, kind)),
@@ -348,17 +348,14 @@ impl<T> Channel<T> {
             produced_count: tally.produced,
             consumed_count: tally.consumed,
             throughput_rate: lock(&self.throughput).per_second(now, tally.consumed),
-            backpressure_events: tally.episodes,
+            backpressure_events: tally.events,
             current_rate_limit: rate.unwrap_or(f64::INFINITY),
         }
     }
 
     /// Does something under the lock, and afterwards what must not be done there.
     #[inline]
-    fn with_state<R>(
-        &self,
-        f: impl FnOnce(&mut State<T>, Duration, &mut After<T>) -> R,
-    ) -> R {
+    fn with_state<R>(&self, f: impl FnOnce(&mut State<T>, Duration, &mut After<T>) -> R) -> R {
         let now = if self.timed {
             self.clock.now()
         } else {

@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use super::{
     AdaptiveRateController, BoundedStream,
     channel::{Channel, Weigh},
+    clock::Clock,
     ring::Bounds,
 };
 use crate::{
@@ -166,10 +167,11 @@ impl BackpressureController {
             max_weight,
             ..self.bounds
         };
-        let (registry, rate) = (Arc::clone(&self.registry), self.rate.clone());
+        let registry = Arc::clone(&self.registry);
+        let pacer = self.rate.as_ref().map(AdaptiveRateController::pacer);
         let channel = self
             .registry
-            .register(|id| Arc::new(Channel::new(bounds, weigh, rate, registry, id)));
+            .register(|id| Arc::new(Channel::new(bounds, weigh, pacer, registry, id)));
         BoundedStream::new(channel)
     }
 }
@@ -200,10 +202,10 @@ impl Builder {
         self
     }
 
-    /// The rate that senders keep to, under `Adaptive`. Default: [`AdaptiveRateController::default`]. Each stream begins with
-    /// a rate of its own.
-    pub fn rate(mut self, rate: AdaptiveRateController) -> Self {
-        self.rate = Some(rate);
+    /// The rate that senders keep to, under `Adaptive`. Default: [`AdaptiveRateController::default`]. One that adapts does so
+    /// for each stream by itself; another, such as a [`TokenBucket`](crate::rate::TokenBucket), is shared by all of them.
+    pub fn rate(mut self, rate: impl Into<AdaptiveRateController>) -> Self {
+        self.rate = Some(rate.into());
         self
     }
 
@@ -227,7 +229,7 @@ impl Builder {
         let adaptive = self.strategy == BackpressureStrategy::Adaptive;
         at_least_one("capacity", self.capacity)?;
         if self.time_to_live == Some(Duration::ZERO) {
-            return Err(ConfigError::new("time_to_live", "0 s", "longer than that"));
+            return Err(ConfigError::new("time_to_live", "0ns", "longer than 0"));
         }
         if self.rate.is_some() && !adaptive {
             return Err(ConfigError::new(
@@ -264,6 +266,8 @@ pub(super) trait Metered: Send + Sync {
 /// are, so that nothing is ever missing from the sum.
 pub(super) struct Registry {
     name: String,
+    /// One for all of them: a rate that they share knows one time.
+    clock: Clock,
     streams: Mutex<Streams>,
 }
 
@@ -278,12 +282,17 @@ impl Registry {
     fn new(name: String) -> Self {
         Self {
             name,
+            clock: Clock::new(),
             streams: Mutex::new(Streams::default()),
         }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
     }
 
     fn register<M: Metered + 'static>(&self, make: impl FnOnce(u64) -> Arc<M>) -> Arc<M> {

@@ -67,7 +67,12 @@ impl<W> Line<W> {
     }
 
     /// What wakes the sender from now on. Gives what did so far, unless that will do.
-    pub(crate) fn wait_on(&mut self, ticket: Ticket, will_do: impl Fn(&W) -> bool, waker: impl FnOnce() -> W) -> Option<W> {
+    pub(crate) fn wait_on(
+        &mut self,
+        ticket: Ticket,
+        will_do: impl Fn(&W) -> bool,
+        waker: impl FnOnce() -> W,
+    ) -> Option<W> {
         let waiting = self.waiting.get_mut(&ticket)?;
         if will_do(&waiting.waker) {
             return None;

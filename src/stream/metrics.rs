@@ -6,9 +6,7 @@
 
 use std::sync::OnceLock;
 
-use metrics::{
-    Counter, Gauge, counter, describe_counter, describe_gauge, gauge,
-};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 use super::{ring::Gone, state::Reading};
 use crate::sync::{Mutex, lock};
@@ -78,7 +76,7 @@ impl Recording {
             let why = why as usize;
             handles.dropped[why].increment(tally.dropped[why] - last.dropped[why]);
         }
-        handles.events.increment(tally.episodes - last.episodes);
+        handles.events.increment(tally.events - last.events);
         handles
             .depth
             .increment(tally.depth as f64 - last.depth as f64);
@@ -102,9 +100,8 @@ impl Handles {
             rate: gauge!(RATE, "stream" => name.clone()),
             produced: counter!(PRODUCED, "stream" => name.clone()),
             consumed: counter!(CONSUMED, "stream" => name.clone()),
-            dropped: Gone::ALL.map(
-                |why| counter!(DROPPED, "stream" => name.clone(), "reason" => why.as_str()),
-            ),
+            dropped: Gone::ALL
+                .map(|why| counter!(DROPPED, "stream" => name.clone(), "reason" => why.as_str())),
             events: counter!(EVENTS, "stream" => name.clone()),
         }
     }

@@ -53,7 +53,7 @@ pub(crate) struct Tally {
     /// By the reason, [`Gone`].
     pub(crate) dropped: [u64; Gone::ALL.len()],
     /// Episodes of being full.
-    pub(crate) episodes: u64,
+    pub(crate) events: u64,
     pub(crate) depth: usize,
     pub(crate) peak: usize,
 }
@@ -145,7 +145,7 @@ impl<T> Ring<T> {
             produced: self.consumed + dropped.iter().sum::<u64>() + depth as u64,
             consumed: self.consumed,
             dropped,
-            episodes: self.episodes,
+            events: self.episodes,
             depth,
             peak: self.peak.max(depth),
         }
@@ -291,15 +291,22 @@ impl<T> Ring<T> {
         while self.drop_oldest(out, Gone::Unread) {}
     }
 
-    /// Notes that something found no room; whether that begins an episode.
+    /// How full it is, from 0 to 1: by count or by weight, whichever is more.
+    pub(crate) fn level(&self) -> f64 {
+        let by_count = self.items.len() as f64 / self.capacity as f64;
+        match &self.marks {
+            None => by_count,
+            Some(marks) => by_count.max(marks.weight as f64 / marks.max_weight as f64),
+        }
+    }
+
+    /// Notes that something found no room.
     #[inline]
-    pub(crate) fn note_full(&mut self) -> bool {
-        let begins = !self.full;
-        if begins {
+    pub(crate) fn note_full(&mut self) {
+        if !self.full {
             self.full = true;
             self.episodes += 1;
         }
-        begins
     }
 
     /// Ends the episode if half of the queue is free.

@@ -6,8 +6,9 @@
 use std::{task::Waker, time::Duration};
 
 use super::{
-    AdaptiveRateController, Displaced, Overflow, SendErrorKind,
+    Displaced, Overflow, SendErrorKind,
     line::{Line, Ticket},
+    pacing::Pacer,
     ring::{Bounds, Ring, Tally},
 };
 use crate::BackpressureStrategy;
@@ -27,7 +28,7 @@ pub(super) struct State<T> {
     /// The reader has gone.
     reader_gone: bool,
     line: Line<Waker>,
-    pacer: Option<AdaptiveRateController>,
+    pacer: Option<Pacer>,
     senders: usize,
     overflow: Option<Overflow>,
     readings: u64,
@@ -37,6 +38,7 @@ pub(super) struct State<T> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reading {
     /// Tells which of two is the later.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
     pub(super) nth: u64,
     pub(super) tally: Tally,
     /// In items per second, if there is one.
@@ -120,7 +122,7 @@ pub(super) enum Turn {
 }
 
 impl<T> State<T> {
-    pub(super) fn new(bounds: &Bounds, pacer: Option<AdaptiveRateController>) -> Self {
+    pub(super) fn new(bounds: &Bounds, pacer: Option<Pacer>) -> Self {
         Self {
             quiet: false,
             ring: Ring::new(bounds),
@@ -175,9 +177,13 @@ impl<T> State<T> {
             true => 0.0,
             false => pacer.per_second(),
         });
+        let mut tally = self.ring.tally();
+        if let Some(cuts) = self.pacer.as_ref().and_then(Pacer::cuts) {
+            tally.events = cuts;
+        }
         Reading {
             nth: self.readings,
-            tally: self.ring.tally(),
+            tally,
             rate,
         }
     }
@@ -186,9 +192,11 @@ impl<T> State<T> {
         self.closed
     }
 
-    /// Nothing more will come.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ring.depth() == 0 && (self.closed || (self.begun && self.senders == 0))
+    /// Whether nothing more will come. Once that has been said, it stays so.
+    pub(super) fn has_ended(&mut self) -> bool {
+        let ended = self.ring.depth() == 0 && (self.closed || (self.begun && self.senders == 0));
+        self.closed |= ended;
+        ended
     }
 
     pub(super) fn overflow(&self) -> Option<Overflow> {
@@ -232,8 +240,9 @@ impl<T> State<T> {
     /// Whether it is an arrival's turn at once. The rate is spent then.
     #[inline]
     fn may_send(&mut self, weight: usize, now: Duration) -> Result<(), SendErrorKind> {
+        self.pace(now);
         if !self.ring.has_room(weight) {
-            self.note_full(now);
+            self.ring.note_full();
             return Err(SendErrorKind::Full);
         }
         if !self.line.is_empty() {
@@ -379,8 +388,9 @@ impl<T> State<T> {
         let (front, due) = loop {
             let (front, weight) = self.line.front()?;
             self.expire(now, after);
+            self.pace(now);
             if !self.ring.has_room(weight) {
-                self.note_full(now);
+                self.ring.note_full();
                 break (front, self.ring.next_expiry());
             }
             if let Err(wait) = self.spend(now) {
@@ -404,24 +414,20 @@ impl<T> State<T> {
         None
     }
 
-    fn note_full(&mut self, now: Duration) {
-        let begins = self.ring.note_full();
+    /// Lets the rate follow how full the ring is.
+    #[inline]
+    fn pace(&mut self, now: Duration) {
         if let Some(pacer) = &mut self.pacer {
-            if begins {
-                pacer.on_full(now);
-            }
+            pacer.observe(now, self.ring.level());
         }
     }
 
-    /// Spends one item's worth of the rate, or says how long it is too early.
+    /// Spends one item's worth of the rate, or says how much too early it is.
     #[inline]
     fn spend(&mut self, now: Duration) -> Result<(), Duration> {
         match &mut self.pacer {
             None => Ok(()),
-            Some(pacer) => {
-                pacer.observe(now, self.ring.depth(), self.ring.capacity());
-                pacer.spend(now)
-            }
+            Some(pacer) => pacer.spend(now),
         }
     }
 }

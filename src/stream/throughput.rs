@@ -98,7 +98,10 @@ mod tests {
         let mut throughput = Throughput::new(Duration::ZERO);
         for n in 1..=5000u64 {
             throughput.mark(n as u32 * MILLI, n);
-            assert!(close(throughput.per_second(n as u32 * MILLI, n), 1000.0), "{n}");
+            assert!(
+                close(throughput.per_second(n as u32 * MILLI, n), 1000.0),
+                "{n}"
+            );
         }
         assert!(throughput.marks.len() <= 12);
     }

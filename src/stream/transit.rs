@@ -71,10 +71,12 @@ impl<T> Transit<T> {
     /// Sends on this thread, which must not be one that drives tasks.
     #[track_caller]
     pub(super) fn block(mut self, channel: &Channel<T>) -> Result<Displaced<T>, SendError<T>> {
-        block_on(|cx| match channel.poll_send(&mut self.step, &mut self.item, cx) {
-            Sent::Done(result) => Ok(result),
-            Sent::Waiting(due) => Err(due.map(|due| channel.until(due))),
-        })
+        block_on(
+            |cx| match channel.poll_send(&mut self.step, &mut self.item, cx) {
+                Sent::Done(result) => Ok(result),
+                Sent::Waiting(due) => Err(due.map(|due| channel.until(due))),
+            },
+        )
     }
 
     /// The item is not to be sent any more. It comes back if it has not been.

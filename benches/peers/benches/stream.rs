@@ -46,19 +46,34 @@ fn main() {
         "Block",
         rounds,
         [
-            ("tokio mpsc", workloads(|| mpsc::channel::<u64>(CAPACITY), CAPACITY)),
-            ("BoundedStream", workloads(|| ours(BackpressureStrategy::Block), CAPACITY)),
+            (
+                "tokio mpsc",
+                workloads(|| mpsc::channel::<u64>(CAPACITY), CAPACITY),
+            ),
+            (
+                "BoundedStream",
+                workloads(|| ours(BackpressureStrategy::Block), CAPACITY),
+            ),
         ],
     );
     compare(
         "Drop oldest",
         rounds,
         [
-            ("async-broadcast", workloads(|| dropping(broadcast()), 2 * CAPACITY)),
-            ("Mutex<VecDeque>, Notify", workloads(|| dropping(mutexed()), 2 * CAPACITY)),
+            (
+                "async-broadcast",
+                workloads(|| dropping(broadcast()), 2 * CAPACITY),
+            ),
+            (
+                "Mutex<VecDeque>, Notify",
+                workloads(|| dropping(mutexed()), 2 * CAPACITY),
+            ),
             (
                 "BoundedStream",
-                workloads(|| dropping(ours(BackpressureStrategy::DropOldest)), 2 * CAPACITY),
+                workloads(
+                    || dropping(ours(BackpressureStrategy::DropOldest)),
+                    2 * CAPACITY,
+                ),
             ),
         ],
     );
@@ -131,7 +146,10 @@ trait Consume: Send + 'static {
     fn try_receive(&mut self) -> Option<u64>;
 }
 
-fn by_turns<S: Produce, R: Consume>((mut sender, mut receiver): (S, R), burst: usize) -> (u64, Duration) {
+fn by_turns<S: Produce, R: Consume>(
+    (mut sender, mut receiver): (S, R),
+    burst: usize,
+) -> (u64, Duration) {
     // Without a budget: nobody else is there.
     runtime().block_on(tokio::task::unconstrained(async {
         let mut read = 0;
