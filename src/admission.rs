@@ -1,6 +1,6 @@
-//! Joins the slots and the queue: who runs, who waits, who is turned away.
+//! Joins the room there is and the queue: who runs, who waits, who is turned away.
 //!
-//! The decisions are arithmetic on two things that are handed in: the [`Slots`], which are atomic so that a gate need
+//! The decisions are arithmetic on two things that are handed in: the [`Room`], which is atomic so that a gate need
 //! not lock where nobody waits, and `now`. What is parked in the queue is generic: the gate parks wakers, a simulation
 //! parks integers, and both run this code.
 //!
@@ -9,12 +9,20 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::{
+    Demand,
     queue::{Kind, Queue, State, Ticket},
+    rate::Short,
     rejected::Reason,
-    slots::{Slots, Turn},
+    room::{Full, Room},
+    slots::Turn,
     strategy::Strategy,
 };
+
+/// The tokens of those that can go on: seldom more than one, then nothing is allocated.
+pub(crate) type Woken<T> = SmallVec<[T; 2]>;
 
 /// How a queue is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +36,7 @@ pub(crate) struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// It has a slot; so many are in flight, itself included.
-    Admitted(usize),
+    Admitted(u32),
     Waiting(Ticket),
     Rejected(Reason),
 }
@@ -36,10 +44,11 @@ pub(crate) enum Arrival {
 /// What became of a waiter that asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It has a slot; so many are in flight, itself included.
+    /// It has a slot; so many are in flight, itself included. What it asks for was spent at `spent`.
     Admitted {
-        in_flight: usize,
+        in_flight: u32,
         waited: Duration,
+        spent: Duration,
     },
     Waiting,
     Rejected {
@@ -48,11 +57,17 @@ pub(crate) enum Answer {
     },
 }
 
+/// By how much a rate may be made up for that timers were late. Without it, a timer that rings once in a millisecond could
+/// not keep a pace above a thousand a second; with more of it, a process that had stood still would then storm.
+const LATE: Duration = Duration::from_millis(5);
+
 /// The queue and its rules.
 #[derive(Debug)]
 pub(crate) struct Admission<T> {
     queue: Queue<T>,
     rules: Rules,
+    /// When there is room in the rates for the one in front, as far as is known.
+    paced: Option<Duration>,
 }
 
 impl<T> Admission<T> {
@@ -60,6 +75,7 @@ impl<T> Admission<T> {
         Self {
             queue: Queue::new(),
             rules,
+            paced: None,
         }
     }
 
@@ -78,81 +94,101 @@ impl<T> Admission<T> {
 
     /// When [`turn`](Self::turn) wants to be called, whatever else happens.
     pub(crate) fn next_due(&mut self) -> Option<Duration> {
-        self.queue.next_due()
+        self.queue.next_due().into_iter().chain(self.paced).min()
     }
 
-    /// Somebody arrives who found no slot, and may wait if the rules have room.
+    /// Whether the one in front waits for a rate, and for nothing but the time.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.paced.is_some()
+    }
+
+    /// A rate has more room than was known, or the one in front is another: whoever is there now is looked at anew.
+    fn look_anew(&mut self) {
+        self.paced = None;
+    }
+
+    /// Somebody arrives who found no slot, and may wait if the rules have room; then `token` is taken, and wakes it.
+    /// Otherwise it stays, to be dropped where no lock is held.
     pub(crate) fn arrive(
         &mut self,
-        slots: &Slots,
+        room: &Room,
         kind: Kind,
+        demand: Demand,
         now: Duration,
-        token: T,
-        wake: &mut Vec<T>,
+        token: &mut Option<T>,
+        wake: &mut Woken<T>,
     ) -> Arrival {
-        self.turn(slots, now, wake);
-        if kind == Kind::Parked || self.queue.waiting() == 0 {
-            if let Ok(in_flight) = slots.try_take(Turn::Open) {
-                return Arrival::Admitted(in_flight);
-            }
-        }
-        if slots.read().draining() {
+        self.turn(room, now, wake);
+        let first = kind == Kind::Parked || self.queue.waiting() == 0;
+        let taken = match first {
+            true => room.try_take(Turn::Open, now, demand),
+            false => room
+                .check_rates(now, demand)
+                .map_err(Full::Rate)
+                .and_then(|()| Err(Full::Slots(room.slots.read()))),
+        };
+        let full = match taken {
+            Ok(in_flight) => return Arrival::Admitted(in_flight),
+            Err(full) => full,
+        };
+        if room.slots.read().draining() {
             return Arrival::Rejected(Reason::Draining);
+        }
+        if let Full::Rate(Short::Never { .. }) = full {
+            return Arrival::Rejected(Reason::OverBurst);
         }
         if self.queue.waiting() >= self.rules.max_waiting {
             if self.rules.max_waiting == 0 {
-                return Arrival::Rejected(Reason::Limit);
+                return Arrival::Rejected(full.reason());
             }
             if self.rules.strategy != Strategy::DropOldest {
                 return Arrival::Rejected(Reason::QueueFull);
             }
-            if let Some((oldest, ..)) = self.queue.front() {
-                wake.extend(self.queue.refuse(oldest, Reason::Evicted));
+            if let Some(oldest) = self.queue.front() {
+                wake.extend(self.queue.refuse(oldest.ticket, Reason::Evicted));
+                self.look_anew();
             }
         }
-        // From here on a slot that comes free is served to the queue, this waiter included.
+        // From here on what comes free is served to the queue, this waiter included.
         let deadline = self.rules.max_wait.map(|wait| now.saturating_add(wait));
-        let ticket = self.queue.join(kind, now, deadline, token);
-        slots.set_waiting(true);
+        let ticket = self.queue.join(kind, now, deadline, demand, token.take());
+        room.slots.set_waiting(true);
         // A permit that came back just before the flag was up did not look at the queue.
-        self.serve(slots, now, wake);
+        self.serve(room, now, wake);
         Arrival::Waiting(ticket)
     }
 
-    /// A waiter asks how it stands; if it has to wait on, `token` is what wakes it. Gives back the token that is not
-    /// needed any more, to be dropped where no lock is held.
+    /// A waiter asks how it stands; if it has to wait on, `token` is taken, and wakes it. Gives back the token that it had
+    /// before; neither is to be dropped where a lock is held.
     ///
     /// # Panics
     ///
     /// If it has left.
     pub(crate) fn ask(
         &mut self,
-        slots: &Slots,
+        room: &Room,
         kind: Kind,
         ticket: Ticket,
         now: Duration,
-        token: T,
-        wake: &mut Vec<T>,
+        token: &mut Option<T>,
+        wake: &mut Woken<T>,
     ) -> (Answer, Option<T>) {
         if self.queue.state(ticket).has_slot() {
-            let in_flight = slots.read().in_flight();
-            return self.admitted(ticket, in_flight, now);
+            return self.collect(room, ticket, now);
         }
-        self.turn(slots, now, wake);
+        self.turn(room, now, wake);
         let may_take = match self.queue.state(ticket) {
             // The turn was this one's.
-            state if state.has_slot() => {
-                let in_flight = slots.read().in_flight();
-                return self.admitted(ticket, in_flight, now);
-            }
+            state if state.has_slot() => return self.collect(room, ticket, now),
             // Too late by the clock, but if a slot is free a refusal would help nobody.
             State::Refused(reason) => kind == Kind::Parked && reason == Reason::MaxWait,
             _ => kind == Kind::Parked,
         };
         if may_take {
-            if let Ok(in_flight) = slots.try_take(Turn::Open) {
-                let answer = self.admitted(ticket, in_flight, now);
-                self.serve(slots, now, wake);
+            let demand = self.queue.demand(ticket);
+            if let Ok(in_flight) = room.try_take(Turn::Open, now, demand) {
+                let answer = self.admitted(ticket, in_flight, now, now);
+                self.serve(room, now, wake);
                 return answer;
             }
         }
@@ -161,88 +197,145 @@ impl<T> Admission<T> {
             let waited = now.saturating_sub(left.joined);
             return (Answer::Rejected { reason, waited }, left.token);
         }
-        let spent = self.queue.wait_on(ticket, token);
-        slots.set_waiting(true);
-        self.serve(slots, now, wake);
-        (Answer::Waiting, spent)
+        let used = self.queue.wait_on(ticket, token.take());
+        room.slots.set_waiting(true);
+        self.serve(room, now, wake);
+        (Answer::Waiting, used)
     }
 
-    fn admitted(&mut self, ticket: Ticket, in_flight: usize, now: Duration) -> (Answer, Option<T>) {
+    /// A waiter takes what was taken on its behalf.
+    fn collect(&mut self, room: &Room, ticket: Ticket, now: Duration) -> (Answer, Option<T>) {
+        let in_flight = room.slots.read().in_flight() as u32;
+        let spent = match self.queue.state(ticket) {
+            State::Granted(spent) => spent,
+            _ => now,
+        };
+        self.admitted(ticket, in_flight, spent, now)
+    }
+
+    fn admitted(
+        &mut self,
+        ticket: Ticket,
+        in_flight: u32,
+        spent: Duration,
+        now: Duration,
+    ) -> (Answer, Option<T>) {
         let left = self.queue.leave(ticket);
-        let waited = now.saturating_sub(left.joined);
-        (Answer::Admitted { in_flight, waited }, left.token)
+        let answer = Answer::Admitted {
+            in_flight,
+            waited: now.saturating_sub(left.joined),
+            spent,
+        };
+        (answer, left.token)
     }
 
     /// A waiter goes without having asked for its answer. Gives back its token, as [`ask`](Self::ask) does.
     pub(crate) fn leave(
         &mut self,
-        slots: &Slots,
+        room: &Room,
         ticket: Ticket,
         now: Duration,
-        wake: &mut Vec<T>,
+        wake: &mut Woken<T>,
     ) -> Option<T> {
         let left = self.queue.leave(ticket);
-        if left.state.has_slot() {
-            slots.give_back();
+        match left.state {
+            State::Granted(spent) => {
+                room.give_back(now, spent, left.demand);
+            }
+            State::Reserved(_) => {
+                room.slots.give_back();
+            }
+            _ => {}
         }
-        self.turn(slots, now, wake);
+        self.look_anew();
+        self.turn(room, now, wake);
         left.token
     }
 
     /// Time has passed, a permit has come back, or the limit has moved: answers those who can be answered.
-    pub(crate) fn turn(&mut self, slots: &Slots, now: Duration, wake: &mut Vec<T>) {
+    pub(crate) fn turn(&mut self, room: &Room, now: Duration, wake: &mut Woken<T>) {
         while let Some(state) = self.queue.pass_over(now) {
             if state.has_slot() {
-                slots.give_back();
+                room.slots.give_back();
             }
         }
         // Before anybody is served: one of these may have been called for a slot that another must now be called for.
         while let Some(ticket) = self.queue.expired(now) {
             wake.extend(self.queue.refuse(ticket, Reason::MaxWait));
+            self.look_anew();
         }
-        self.serve(slots, now, wake);
+        self.serve(room, now, wake);
     }
 
     /// Nobody is let in any more; those who wait are refused.
-    pub(crate) fn drain(&mut self, slots: &Slots, wake: &mut Vec<T>) {
-        slots.drain();
+    pub(crate) fn drain(&mut self, room: &Room, wake: &mut Woken<T>) {
+        room.slots.drain();
+        self.look_anew();
         for ticket in self.queue.unanswered() {
             if self.queue.state(ticket).has_slot() {
-                slots.give_back();
+                room.slots.give_back();
             }
             wake.extend(self.queue.refuse(ticket, Reason::Draining));
         }
-        slots.set_waiting(false);
+        room.slots.set_waiting(false);
     }
 
-    /// Calls everybody who waits, for where no timer can be had to find out who comes.
-    pub(crate) fn call_all(&mut self, now: Duration, wake: &mut Vec<T>) {
-        for ticket in self.queue.unanswered() {
-            if matches!(self.queue.state(ticket), State::Waiting) {
+    /// Wakes everybody who waits, for where no timer can be had to find out who comes.
+    pub(crate) fn call_all(&mut self, now: Duration, wake: &mut Woken<T>) {
+        for ticket in self.queue.uncalled() {
+            wake.extend(match self.queue.kind(ticket) {
+                // It comes for sure; called, it would be out of the order in which slots are granted until it does.
+                Kind::InCall => self.queue.nudge(ticket),
+                Kind::Parked => self.queue.call(ticket, now),
+            });
+        }
+    }
+
+    /// A rate has more room than was known.
+    pub(crate) fn more_room(&mut self, room: &Room, now: Duration, wake: &mut Woken<T>) {
+        self.look_anew();
+        self.turn(room, now, wake);
+    }
+
+    /// Gives what is free to those in front: taken for whoever is certainly there, otherwise called for.
+    fn serve(&mut self, room: &Room, now: Duration, wake: &mut Woken<T>) {
+        // A rate is spent at the time when there was room, even if it is a little later by now.
+        let mut at = match self.paced {
+            Some(due) if due > now => return,
+            Some(due) => due.max(now.saturating_sub(LATE)),
+            None => now,
+        };
+        self.paced = None;
+        while let Some(front) = self.queue.front() {
+            let ticket = front.ticket;
+            if !front.certain {
+                if room.slots.read().free() <= self.queue.called() {
+                    return;
+                }
                 wake.extend(self.queue.call(ticket, now));
+                continue;
+            }
+            match room.try_take(Turn::Open, at, front.demand) {
+                Ok(_) => wake.extend(match front.kind {
+                    Kind::InCall => self.queue.grant(ticket, at),
+                    Kind::Parked => self.queue.reserve(ticket, now),
+                }),
+                Err(Full::Slots(_)) => return,
+                Err(Full::Rate(Short::Wait(wait))) => {
+                    let due = at.saturating_add(wait.max(Duration::from_nanos(1)));
+                    if due > now {
+                        self.paced = Some(due);
+                        return;
+                    }
+                    at = due;
+                }
+                // It could be spent when it came; the rate has changed since.
+                Err(Full::Rate(Short::Never { .. })) => {
+                    wake.extend(self.queue.refuse(ticket, Reason::OverBurst));
+                }
             }
         }
-    }
-
-    /// Gives the free slots to those in front: taken for whoever is certainly there, otherwise called for.
-    fn serve(&mut self, slots: &Slots, now: Duration, wake: &mut Vec<T>) {
-        while let Some((front, kind, certain)) = self.queue.front() {
-            if certain {
-                if slots.try_take(Turn::Open).is_err() {
-                    return;
-                }
-                wake.extend(match kind {
-                    Kind::InCall => self.queue.grant(front),
-                    Kind::Parked => self.queue.reserve(front, now),
-                });
-            } else {
-                if slots.read().free() <= self.queue.called() {
-                    return;
-                }
-                wake.extend(self.queue.call(front, now));
-            }
-        }
-        slots.set_waiting(false);
+        room.slots.set_waiting(false);
     }
 }
 

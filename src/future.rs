@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use crate::{
     Rejected,
-    gate::{Permit, Slot, Waiter},
+    gate::{Begun, Claim, Gate, Permit, Slot, Waiter},
     protocol::Protocol,
 };
 
@@ -68,25 +68,39 @@ where
 {
     /// Admitted, or exempt, and the service is ready.
     #[inline(always)]
-    pub(crate) fn run(inner: &mut S, request: Req, permit: Option<Permit>, protocol: P) -> Self {
-        let state = State::run(inner, request, permit, &protocol);
-        Self { state, protocol }
+    pub(crate) fn run(inner: &mut S, request: Req, begun: Option<Begun<'_>>, protocol: P) -> Self {
+        Self {
+            state: State::run(inner, request, begun, &protocol),
+            protocol,
+        }
     }
 
     /// Admitted, or exempt, and the service is still to be readied. Most are ready at once; one that is not will be asked
     /// again, by the task that is to be woken.
-    pub(crate) fn ready(mut inner: S, request: Req, mut slot: Option<Slot>, protocol: P) -> Self {
+    #[inline(always)]
+    pub(crate) fn ready(mut inner: S, request: Req, claim: Option<Claim<'_>>, protocol: P) -> Self {
         let cx = &mut Context::from_waker(Waker::noop());
-        let state = match inner.poll_ready(cx) {
-            Poll::Ready(Ok(())) => {
-                let permit = slot.as_mut().and_then(Slot::begin);
-                State::run(&mut inner, request, permit, &protocol)
-            }
-            Poll::Ready(Err(error)) => State::Answered(Some(Err(protocol.error(error)))),
-            Poll::Pending => State::Readying {
-                call: Some((inner, request)),
-                slot,
+        let readied = inner.poll_ready(cx);
+        Self {
+            state: match readied {
+                Poll::Ready(Ok(())) => {
+                    State::run_once(inner, request, claim.map(Claim::begin), &protocol)
+                }
+                Poll::Ready(Err(error)) => State::Answered(Some(Err(protocol.error(error)))),
+                Poll::Pending => State::Readying {
+                    call: Some((inner, request)),
+                    slot: claim.map(Claim::keep),
+                },
             },
+            protocol,
+        }
+    }
+
+    /// Admitted, and the service has to be readied.
+    pub(crate) fn readying(inner: S, request: Req, slot: Slot, protocol: P) -> Self {
+        let state = State::Readying {
+            call: Some((inner, request)),
+            slot: Some(slot),
         };
         Self { state, protocol }
     }
@@ -97,8 +111,8 @@ where
         Self { state, protocol }
     }
 
-    pub(crate) fn refused(request: Req, rejected: Rejected, protocol: P) -> Self {
-        let state = State::Answered(Some(protocol.refuse(request, rejected)));
+    pub(crate) fn refused(request: Req, rejected: Rejected, gate: &Gate, protocol: P) -> Self {
+        let state = State::Answered(Some(protocol.refuse(request, rejected, gate)));
         Self { state, protocol }
     }
 }
@@ -109,13 +123,25 @@ where
     P: Protocol<Req, S::Response, S::Error>,
 {
     #[inline(always)]
-    fn run(inner: &mut S, request: Req, permit: Option<Permit>, protocol: &P) -> Self {
+    fn run(inner: &mut S, mut request: Req, begun: Option<Begun<'_>>, protocol: &P) -> Self {
         let asked = Some(protocol.asked(&request));
+        if let Some(charge) = begun.as_ref().and_then(Begun::charge) {
+            protocol.hand(&mut request, charge);
+        }
         State::Running {
             future: inner.call(request),
             asked,
-            permit,
+            permit: begun.map(Begun::permit),
         }
+    }
+
+    /// With a clone that is not needed any more then.
+    fn run_once(mut inner: S, request: Req, begun: Option<Begun<'_>>, protocol: &P) -> Self {
+        let state = Self::run(&mut inner, request, begun, protocol);
+        // A destructor that panics on the way out of a function loses what is being returned (rust-lang/rust#47949), and
+        // the permit would be lost with it.
+        drop(inner);
+        state
     }
 }
 
@@ -142,18 +168,22 @@ where
                         },
                         Err((reason, waited)) => {
                             let rejected = waiter.reject(reason, waited);
-                            State::Answered(Some(this.protocol.refuse(request, rejected)))
+                            State::Answered(Some(this.protocol.refuse(
+                                request,
+                                rejected,
+                                waiter.gate(),
+                            )))
                         }
                     }
                 }
                 StateProj::Readying { call, slot } => {
                     let (inner, _) = call.as_mut().expect(POLLED_AGAIN);
                     let readied = ready!(inner.poll_ready(cx));
-                    let (mut inner, request) = call.take().expect(POLLED_AGAIN);
+                    let (inner, request) = call.take().expect(POLLED_AGAIN);
                     match readied {
                         Ok(()) => {
-                            let permit = slot.as_mut().and_then(Slot::begin);
-                            State::run(&mut inner, request, permit, this.protocol)
+                            let begun = slot.as_mut().and_then(Slot::begin);
+                            State::run_once(inner, request, begun, this.protocol)
                         }
                         Err(error) => State::Answered(Some(Err(this.protocol.error(error)))),
                     }
@@ -166,14 +196,17 @@ where
                     if let Some(permit) = permit.as_mut() {
                         permit.running(true);
                     }
-                    let answer = future.poll(cx);
-                    if let Some(permit) = permit.as_mut() {
-                        permit.running(false);
-                    }
-                    let answer = ready!(answer);
+                    let Poll::Ready(answer) = future.poll(cx) else {
+                        if let Some(permit) = permit.as_mut() {
+                            permit.running(false);
+                        }
+                        return Poll::Pending;
+                    };
                     let asked = asked.take().expect(POLLED_AGAIN);
                     let answer = this.protocol.answer(asked, answer, permit);
-                    *permit = None;
+                    // Not left for later: whoever awaits this loses the answer, and the permit on it, if a destructor of
+                    // the inner future's panics then (rust-lang/rust#47949).
+                    this.state.set(State::Answered(None));
                     return Poll::Ready(answer);
                 }
                 StateProj::Answered(answer) => {

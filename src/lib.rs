@@ -44,16 +44,21 @@
 //! | `http` | yes | the layer speaks HTTP and gRPC; without it, after `.plain()`, any `Service + Clone` |
 //! | `metrics` | yes | counters, gauges and histograms through the [`metrics`](https://docs.rs/metrics) facade |
 //! | `tracing` | no | events for limit changes and for the first refusal of an episode |
+//! | `redis` | no | a rate shared by many machines, in Redis or Valkey |
 //! | `sim` | no | a simulator in virtual time, to try a limit of your own |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 // What some features leave out is named all the same.
-#![cfg_attr(not(feature = "http"), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(
+    not(all(feature = "http", feature = "redis")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 mod admission;
 mod config;
+mod contained;
 mod demand;
 mod error;
 mod events;
@@ -66,7 +71,10 @@ mod pace;
 pub mod protocol;
 mod queue;
 pub mod rate;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod rejected;
+mod room;
 mod service;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -77,13 +85,13 @@ pub mod stream;
 mod sync;
 
 #[cfg(feature = "http")]
-pub use self::protocol::{ReleaseAt, SampleAt};
+pub use self::protocol::{RateHeaders, ReleaseAt, SampleAt};
 pub use self::{
     config::ConfigError,
     demand::Demand,
     error::Error,
     future::ResponseFuture,
-    gate::Handle,
+    gate::{Charge, Handle},
     layer::BackpressureLayer,
     metrics::BackpressureMetrics,
     rejected::{Reason, Rejected},

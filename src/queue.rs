@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-use crate::rejected::Reason;
+use crate::{Demand, rejected::Reason};
 
 /// How long a called waiter has before the next one is called as well.
 pub(crate) const GRACE: Duration = Duration::from_millis(1);
@@ -51,8 +51,8 @@ pub(crate) enum State {
     Called(Duration),
     /// Called, and it did not come.
     Absent,
-    /// A slot was taken on its behalf.
-    Granted,
+    /// A slot was taken on its behalf, and its demand spent, at this time.
+    Granted(Duration),
     /// A slot was taken on its behalf at this time, and is kept for a [`GRACE`].
     Reserved(Duration),
     Refused(Reason),
@@ -61,7 +61,7 @@ pub(crate) enum State {
 impl State {
     /// Whether a slot goes with it.
     pub(crate) fn has_slot(self) -> bool {
-        matches!(self, State::Granted | State::Reserved(_))
+        matches!(self, State::Granted(_) | State::Reserved(_))
     }
 
     fn is_answered(self) -> bool {
@@ -77,8 +77,19 @@ struct Entry<T> {
     proven: bool,
     joined: Duration,
     deadline: Option<Duration>,
+    demand: Demand,
     /// What wakes it; taken when it is woken.
     token: Option<T>,
+}
+
+/// Whoever is next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Front {
+    pub(crate) ticket: Ticket,
+    pub(crate) kind: Kind,
+    /// Whether a slot may be taken on its behalf.
+    pub(crate) certain: bool,
+    pub(crate) demand: Demand,
 }
 
 /// What is left of a waiter that has gone.
@@ -86,6 +97,7 @@ struct Entry<T> {
 pub(crate) struct Left<T> {
     pub(crate) state: State,
     pub(crate) joined: Duration,
+    pub(crate) demand: Demand,
     /// What would have woken it. Not to be dropped under a lock: it may own whatever it wakes.
     pub(crate) token: Option<T>,
 }
@@ -138,15 +150,16 @@ impl<T> Queue<T> {
         self.called
     }
 
-    /// The longest waiter that has not been called, and whether a slot may be taken on its behalf.
-    pub(crate) fn front(&self) -> Option<(Ticket, Kind, bool)> {
+    /// The longest waiter that has not been called.
+    pub(crate) fn front(&self) -> Option<Front> {
         let ticket = *self.uncalled.first()?;
         let entry = &self.entries[&ticket];
-        Some((
+        Some(Front {
             ticket,
-            entry.kind,
-            entry.proven || entry.kind == Kind::InCall,
-        ))
+            kind: entry.kind,
+            certain: entry.proven || entry.kind == Kind::InCall,
+            demand: entry.demand,
+        })
     }
 
     pub(crate) fn join(
@@ -154,7 +167,8 @@ impl<T> Queue<T> {
         kind: Kind,
         now: Duration,
         deadline: Option<Duration>,
-        token: T,
+        demand: Demand,
+        token: Option<T>,
     ) -> Ticket {
         let ticket = self.next;
         self.next += 1;
@@ -166,7 +180,8 @@ impl<T> Queue<T> {
                 proven: false,
                 joined: now,
                 deadline,
-                token: Some(token),
+                demand,
+                token,
             },
         );
         self.uncalled.insert(ticket);
@@ -184,14 +199,28 @@ impl<T> Queue<T> {
         self.entries[&ticket].state
     }
 
+    /// # Panics
+    ///
+    /// If the waiter has gone.
+    pub(crate) fn demand(&self, ticket: Ticket) -> Demand {
+        self.entries[&ticket].demand
+    }
+
+    /// # Panics
+    ///
+    /// If the waiter has gone.
+    pub(crate) fn kind(&self, ticket: Ticket) -> Kind {
+        self.entries[&ticket].kind
+    }
+
     /// The waiter came and has to wait on, in its old place. Gives what would have woken it so far.
-    pub(crate) fn wait_on(&mut self, ticket: Ticket, token: T) -> Option<T> {
+    pub(crate) fn wait_on(&mut self, ticket: Ticket, token: Option<T>) -> Option<T> {
         // Who came too late to be counted on is no better proven than before.
         let came = matches!(self.state(ticket), State::Called(_));
         let spent = self.enter(ticket, State::Waiting);
         if let Some(entry) = self.entries.get_mut(&ticket) {
             entry.proven |= came;
-            entry.token = Some(token);
+            entry.token = token;
         }
         spent
     }
@@ -201,9 +230,14 @@ impl<T> Queue<T> {
         self.enter(ticket, State::Called(now))
     }
 
+    /// Has a waiter ask, though there is nothing for it. The token wakes it.
+    pub(crate) fn nudge(&mut self, ticket: Ticket) -> Option<T> {
+        self.entries.get_mut(&ticket)?.token.take()
+    }
+
     /// Tells a waiter that a slot was taken on its behalf. The token wakes it.
-    pub(crate) fn grant(&mut self, ticket: Ticket) -> Option<T> {
-        self.enter(ticket, State::Granted)
+    pub(crate) fn grant(&mut self, ticket: Ticket, now: Duration) -> Option<T> {
+        self.enter(ticket, State::Granted(now))
     }
 
     /// Tells a proven waiter that a slot was taken on its behalf, for a while. The token wakes it.
@@ -241,10 +275,15 @@ impl<T> Queue<T> {
     pub(crate) fn unanswered(&self) -> Vec<Ticket> {
         self.entries
             .iter()
-            .filter(|(_, entry)| entry.state != State::Granted)
+            .filter(|(_, entry)| !matches!(entry.state, State::Granted(_)))
             .filter(|(_, entry)| !matches!(entry.state, State::Refused(_)))
             .map(|(ticket, _)| *ticket)
             .collect()
+    }
+
+    /// Everybody that has not been called.
+    pub(crate) fn uncalled(&self) -> Vec<Ticket> {
+        self.uncalled.iter().copied().collect()
     }
 
     /// When the queue wants to be looked at again, whatever else happens.
@@ -268,6 +307,7 @@ impl<T> Queue<T> {
         Left {
             state: entry.state,
             joined: entry.joined,
+            demand: entry.demand,
             token: entry.token,
         }
     }
@@ -291,6 +331,8 @@ impl<T> Queue<T> {
         match state {
             State::Waiting => {
                 self.uncalled.insert(ticket);
+                // One that was absent, or had a slot kept for it, waits once more.
+                self.peak = self.peak.max(self.uncalled.len() + self.called);
             }
             State::Called(at) => {
                 self.called += 1;
@@ -300,7 +342,7 @@ impl<T> Queue<T> {
                 self.with_slot += 1;
                 self.calls.push_back((at, ticket));
             }
-            State::Granted => self.with_slot += 1,
+            State::Granted(_) => self.with_slot += 1,
             State::Absent | State::Refused(_) => {}
         }
         if let Some(deadline) = entry.deadline {
@@ -321,7 +363,7 @@ impl<T> Queue<T> {
                 self.uncalled.remove(&ticket);
             }
             State::Called(_) => self.called -= 1,
-            State::Granted | State::Reserved(_) => self.with_slot -= 1,
+            State::Granted(_) | State::Reserved(_) => self.with_slot -= 1,
             State::Absent | State::Refused(_) => {}
         }
         if let Some(deadline) = entry.deadline {

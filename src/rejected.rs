@@ -15,21 +15,44 @@ use std::{error, fmt, time::Duration};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    pub(crate) reason: Reason,
-    pub(crate) retry_after: Duration,
-    pub(crate) limit: usize,
-    pub(crate) waited: Duration,
+    reason: Reason,
+    limit: u32,
+    /// Both in milliseconds: four small numbers travel in two registers, and a refusal has to be quick.
+    retry_after: u32,
+    waited: u32,
+    by_rate: bool,
 }
 
 impl Rejected {
     /// A refusal as the gate would make it. For tests of your own `respond` closures and outer layers.
+    ///
+    /// Times are kept in whole milliseconds, up to 49 days: the hint is rounded up, what was waited is rounded down.
+    #[inline]
     pub fn new(reason: Reason, retry_after: Duration, limit: usize, waited: Duration) -> Self {
+        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         Self {
             reason,
-            retry_after,
-            limit,
-            waited,
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            retry_after: millis(retry_after.saturating_add(Duration::from_nanos(999_999))),
+            waited: millis(waited),
+            by_rate: matches!(reason, Reason::Rate | Reason::OverBurst),
         }
+    }
+
+    /// It was a rate that had no room, whatever was the end of the waiting.
+    pub(crate) fn by_rate(mut self) -> Self {
+        self.by_rate = true;
+        self
+    }
+
+    /// Whether a rate had no room, rather than a limit: over HTTP such a refusal is a 429 and not a 503.
+    pub fn is_by_rate(&self) -> bool {
+        self.by_rate
+    }
+
+    /// Whether it is no use to come back: the request asks for more than there can ever be.
+    pub fn is_final(&self) -> bool {
+        self.reason == Reason::OverBurst
     }
 
     /// Why it was refused.
@@ -37,21 +60,23 @@ impl Rejected {
         self.reason
     }
 
-    /// When to try again: the time in which the gate works off those that wait and those it has just refused, at the
-    /// pace it has lately kept; 1 s where it has no pace yet, and while it drains. Between 1 ms and 60 s, spread by ± 30 % so that those
-    /// refused together do not come back together.
+    /// When to try again. Where a limit was in the way: the time in which the gate works off those that wait and those it
+    /// has just refused, at the pace it has lately kept; 1 s where it has no pace yet, and while it drains; between 1 ms and
+    /// 60 s, and spread by ± 30 % so that those refused together do not come back together. Where a rate was in the way:
+    /// exactly when there is room for this request if nobody else takes it, behind those that wait. 49 days stand for
+    /// longer, and for never.
     pub fn retry_after(&self) -> Duration {
-        self.retry_after
+        Duration::from_millis(self.retry_after.into())
     }
 
-    /// The limit in force at the refusal, in requests.
+    /// The limit in force at the refusal, in requests; where a rate was in the way, what can be spent at once.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit as usize
     }
 
     /// How long the request had waited; zero where it was refused at once.
     pub fn waited(&self) -> Duration {
-        self.waited
+        Duration::from_millis(self.waited.into())
     }
 }
 
@@ -64,14 +89,25 @@ impl fmt::Display for Rejected {
             Reason::Evicted => write!(
                 f,
                 "evicted from the queue by a newer request after {:.3} s",
-                self.waited.as_secs_f64()
+                self.waited().as_secs_f64()
             )?,
-            Reason::MaxWait => {
-                write!(f, "no slot came free in {:.3} s", self.waited.as_secs_f64())?
-            }
+            Reason::MaxWait => write!(
+                f,
+                "its turn did not come in {:.3} s",
+                self.waited().as_secs_f64()
+            )?,
+            Reason::Rate => f.write_str("over the rate")?,
+            Reason::OverBurst => write!(
+                f,
+                "it costs more than the {} that can be spent at once",
+                self.limit
+            )?,
             Reason::Draining => f.write_str("the service is shutting down")?,
         }
-        write!(f, "; retry after {:.3} s", self.retry_after.as_secs_f64())
+        if self.is_final() {
+            return f.write_str("; it will never be let in");
+        }
+        write!(f, "; retry after {:.3} s", self.retry_after().as_secs_f64())
     }
 }
 
@@ -89,6 +125,10 @@ pub enum Reason {
     Evicted,
     /// It had waited for `max_wait`.
     MaxWait,
+    /// There was no room in a rate, and nobody may wait.
+    Rate,
+    /// It costs more than the burst of a rate, which can never be spent.
+    OverBurst,
     /// The gate is draining.
     Draining,
 }
@@ -101,16 +141,20 @@ impl Reason {
             Reason::QueueFull => "queue_full",
             Reason::Evicted => "evicted",
             Reason::MaxWait => "max_wait",
+            Reason::Rate => "rate",
+            Reason::OverBurst => "over_burst",
             Reason::Draining => "draining",
         }
     }
 
     #[cfg(feature = "metrics")]
-    pub(crate) const ALL: [Reason; 5] = [
+    pub(crate) const ALL: [Reason; 7] = [
         Reason::Limit,
         Reason::QueueFull,
         Reason::Evicted,
         Reason::MaxWait,
+        Reason::Rate,
+        Reason::OverBurst,
         Reason::Draining,
     ];
 }

@@ -34,15 +34,18 @@ impl Word {
         Self(0).with_limit(limit)
     }
 
+    #[inline]
     pub(crate) fn limit(self) -> usize {
         ((self.0 & LIMIT) >> LIMIT_SHIFT) as usize
     }
 
+    #[inline]
     pub(crate) fn in_flight(self) -> usize {
         (self.0 & IN_FLIGHT) as usize
     }
 
     /// How many could be let in now.
+    #[inline]
     pub(crate) fn free(self) -> usize {
         if self.draining() {
             return 0;
@@ -50,10 +53,17 @@ impl Word {
         self.limit().saturating_sub(self.in_flight())
     }
 
+    #[inline]
+    fn has_room(self, turn: Turn) -> bool {
+        self.free() > 0 && !(turn == Turn::AfterTheQueue && self.waiting())
+    }
+
+    #[inline]
     pub(crate) fn draining(self) -> bool {
         self.0 & DRAINING != 0
     }
 
+    #[inline]
     pub(crate) fn waiting(self) -> bool {
         self.0 & WAITING != 0
     }
@@ -67,6 +77,7 @@ impl Word {
         Self(self.0 & !LIMIT | limit << LIMIT_SHIFT)
     }
 
+    #[inline]
     fn with_one_more(self) -> Self {
         let calm = self.in_flight() * 2 <= self.limit();
         let word = if calm { self.0 & !FULL } else { self.0 };
@@ -91,6 +102,7 @@ impl Slots {
         Self(AtomicU64::new(Word::new(limit).0))
     }
 
+    #[inline]
     pub(crate) fn read(&self) -> Word {
         Word(self.0.load(Ordering::Acquire))
     }
@@ -102,22 +114,32 @@ impl Slots {
 
     /// Takes a free slot, or says what stood in the way. Gives the number in flight, this one included.
     #[inline]
-    pub(crate) fn try_take(&self, turn: Turn) -> Result<usize, Word> {
+    pub(crate) fn try_take(&self, turn: Turn) -> Result<u32, Word> {
         let mut word = self.read();
         loop {
-            if word.free() == 0 || turn == Turn::AfterTheQueue && word.waiting() {
+            if !word.has_room(turn) {
                 return Err(word);
             }
             match self.swap(word, word.with_one_more()) {
-                Ok(()) => return Ok(word.in_flight() + 1),
+                Ok(()) => return Ok(word.in_flight() as u32 + 1),
                 Err(now) => word = now,
             }
         }
     }
 
+    /// Whether a slot could be taken now, or what stands in the way.
+    pub(crate) fn look(&self, turn: Turn) -> Result<(), Word> {
+        let word = self.read();
+        if word.has_room(turn) {
+            Ok(())
+        } else {
+            Err(word)
+        }
+    }
+
     /// Takes a slot whether or not one is free.
-    pub(crate) fn take_anyway(&self) -> usize {
-        Word(self.0.fetch_add(1, Ordering::AcqRel)).in_flight() + 1
+    pub(crate) fn take_anyway(&self) -> u32 {
+        Word(self.0.fetch_add(1, Ordering::AcqRel)).in_flight() as u32 + 1
     }
 
     /// Gives a slot back. The answer is the word from then on: if it has somebody waiting or is draining, there is

@@ -3,13 +3,13 @@
 #[cfg(not(backpressure_loom))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard, TryLockError,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 #[cfg(backpressure_loom)]
 pub(crate) use loom::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 #[cfg(backpressure_loom)]
 pub(crate) use std::sync::TryLockError;

@@ -11,6 +11,7 @@ use tower::{Layer, Service, service_fn};
 use tower_backpressure::{
     BackpressureLayer,
     limit::{Aimd, Fixed},
+    rate::TokenBucket,
 };
 
 fn allocations(f: impl FnOnce()) -> u64 {
@@ -41,6 +42,20 @@ fn layers() -> Vec<(&'static str, BackpressureLayer)> {
     ]
 }
 
+fn rates() -> Vec<(&'static str, BackpressureLayer)> {
+    let bucket = || TokenBucket::per_hour(1).burst(2000);
+    vec![
+        ("rate", BackpressureLayer::rate(bucket())),
+        ("rate, paced", BackpressureLayer::rate(bucket()).wait()),
+        (
+            "a limit and two rates",
+            BackpressureLayer::drop_newest(1)
+                .and_rate(bucket())
+                .and_rate(TokenBucket::per_second(1_000_000)),
+        ),
+    ]
+}
+
 #[test]
 fn the_counter_counts() {
     assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
@@ -49,7 +64,7 @@ fn the_counter_counts() {
 #[test]
 fn an_admitted_call_allocates_nothing() {
     let answer = |n: u32| -> Ready<Result<u32, Infallible>> { ready(Ok(n)) };
-    for (name, layer) in layers() {
+    for (name, layer) in layers().into_iter().chain(rates()) {
         let service = layer.plain().layer(service_fn(answer));
         // The first call takes the metric handles.
         assert!(call(&service).is_ready());
@@ -87,5 +102,25 @@ fn a_refusal_allocates_nothing() {
         });
         assert_eq!(count, 0, "{name}");
         drop(running);
+    }
+}
+
+#[test]
+fn a_refusal_by_a_rate_allocates_nothing() {
+    let answer = |n: u32| -> Ready<Result<u32, Infallible>> { ready(Ok(n)) };
+    let bucket = || TokenBucket::per_hour(1).burst(1);
+    for layer in [
+        BackpressureLayer::rate(bucket()),
+        BackpressureLayer::drop_newest(1).and_rate(bucket()),
+    ] {
+        let service = layer.plain().layer(service_fn(answer));
+        assert!(matches!(call(&service), Poll::Ready(Ok(1))));
+        assert!(matches!(call(&service), Poll::Ready(Err(_))));
+        let count = allocations(|| {
+            for _ in 0..1000 {
+                assert!(matches!(call(&service), Poll::Ready(Err(_))));
+            }
+        });
+        assert_eq!(count, 0);
     }
 }

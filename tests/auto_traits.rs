@@ -7,6 +7,7 @@ use tower_backpressure::{
     Rejected,
     limit::{Aimd, Fixed, Outcome, Sample},
     protocol::Plain,
+    rate::{Decision, OnUnavailable, Receipt},
 };
 
 fn is<T: Send + Sync + Unpin + Debug + 'static>() {}
@@ -27,6 +28,14 @@ fn everything_is_send_sync_and_debug() {
     is::<Fixed>();
     is::<Outcome>();
     is::<Sample>();
+    is::<Decision>();
+    is::<OnUnavailable>();
+    is::<Receipt>();
     #[cfg(feature = "http")]
     is::<tower_backpressure::protocol::ResponseBody<()>>();
+    #[cfg(feature = "redis")]
+    {
+        is::<tower_backpressure::redis::Budget>();
+        is::<tower_backpressure::redis::SharedRate>();
+    }
 }

@@ -95,7 +95,7 @@ async fn a_recorder_installed_after_the_layer_sees_every_metric_described() {
     for (name, (_, described, _)) in &seen {
         assert!(described, "{name} is not described");
     }
-    assert_eq!(seen.len(), 3 + 1 + 5 + 4 + 2, "{seen:#?}");
+    assert_eq!(seen.len(), 3 + 1 + 7 + 4 + 2, "{seen:#?}");
 }
 
 #[cfg(feature = "http")]
@@ -190,4 +190,51 @@ async fn unnamed_gates_do_not_share_a_name() {
     let two = BackpressureLayer::drop_newest(1);
     assert_ne!(one.handle().name(), two.handle().name());
     assert!(two.handle().name().starts_with("drop_newest"));
+}
+
+/// One that keeps everything elsewhere has no size, and could be taken for none.
+#[test]
+fn a_recorder_without_any_size_is_seen_too() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use metrics::{
+        Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString,
+        Unit,
+    };
+
+    static LATENCIES: AtomicUsize = AtomicUsize::new(0);
+    struct Count;
+    impl HistogramFn for Count {
+        fn record(&self, _: f64) {
+            LATENCIES.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    struct Zero;
+    impl Recorder for Zero {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::noop()
+        }
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::from_arc(Arc::new(metrics::atomics::AtomicU64::new(0)))
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::from_arc(Arc::new(Count))
+        }
+    }
+    let layer = BackpressureLayer::drop_newest(1).plain();
+    let service = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
+    metrics::with_local_recorder(&Zero, || {
+        let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+        for n in 0..3 {
+            let answer = pin!(service.clone().oneshot(n)).poll(cx);
+            assert!(answer.is_ready());
+        }
+    });
+    assert_eq!(LATENCIES.load(Ordering::Relaxed), 3);
 }

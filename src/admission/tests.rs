@@ -9,7 +9,7 @@ pub(super) const MILLI: Duration = Duration::from_millis(1);
 
 /// The core with everything handed in, and a record of who was woken. Waiters are parked as numbers.
 pub(super) struct Core {
-    pub(super) slots: Slots,
+    pub(super) room: Room,
     pub(super) admission: Admission<u64>,
     now: Duration,
     next_token: u64,
@@ -19,7 +19,7 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(limit: usize, rules: Rules) -> Self {
         Self {
-            slots: Slots::new(limit),
+            room: Room::new(limit),
             admission: Admission::new(rules),
             now: Duration::ZERO,
             next_token: 0,
@@ -29,15 +29,21 @@ impl Core {
 
     pub(super) fn run<R>(
         &mut self,
-        f: impl FnOnce(&mut Admission<u64>, &Slots, Duration, &mut Vec<u64>) -> R,
+        f: impl FnOnce(&mut Admission<u64>, &Room, Duration, &mut Woken<u64>) -> R,
     ) -> R {
-        let mut wake = Vec::new();
-        let result = f(&mut self.admission, &self.slots, self.now, &mut wake);
-        self.woken.extend(wake);
+        let mut wake = Woken::new();
+        let result = f(&mut self.admission, &self.room, self.now, &mut wake);
+        for token in wake {
+            assert!(self.woken.insert(token), "{token} was woken twice");
+        }
         result
     }
 
-    pub(super) fn token(&mut self) -> u64 {
+    pub(super) fn now(&self) -> Duration {
+        self.now
+    }
+
+    fn token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
     }
@@ -48,11 +54,13 @@ impl Core {
             Kind::InCall => Turn::AfterTheQueue,
             Kind::Parked => Turn::Open,
         };
-        if let Ok(in_flight) = self.slots.try_take(turn) {
+        if let Ok(in_flight) = self.room.slots.try_take(turn) {
             return (Arrival::Admitted(in_flight), 0);
         }
         let token = self.token();
-        let arrival = self.run(|a, slots, now, wake| a.arrive(slots, kind, now, token, wake));
+        let arrival = self.run(|a, room, now, wake| {
+            a.arrive(room, kind, Demand::default(), now, &mut Some(token), wake)
+        });
         (arrival, token)
     }
 
@@ -65,23 +73,24 @@ impl Core {
 
     pub(super) fn ask(&mut self, kind: Kind, ticket: Ticket) -> (Answer, u64) {
         let token = self.token();
-        let asked = self.run(|a, slots, now, wake| a.ask(slots, kind, ticket, now, token, wake));
+        let asked =
+            self.run(|a, room, now, wake| a.ask(room, kind, ticket, now, &mut Some(token), wake));
         (asked.0, token)
     }
 
     pub(super) fn leave(&mut self, ticket: Ticket) {
-        self.run(|a, slots, now, wake| a.leave(slots, ticket, now, wake));
+        self.run(|a, room, now, wake| a.leave(room, ticket, now, wake));
     }
 
     pub(super) fn release(&mut self) {
-        if self.slots.give_back().waiting() {
-            self.run(|a, slots, now, wake| a.turn(slots, now, wake));
+        if self.room.slots.give_back().waiting() {
+            self.run(|a, room, now, wake| a.turn(room, now, wake));
         }
     }
 
     pub(super) fn set_limit(&mut self, limit: usize) {
-        if self.slots.set_limit(limit).waiting() {
-            self.run(|a, slots, now, wake| a.turn(slots, now, wake));
+        if self.room.slots.set_limit(limit).waiting() {
+            self.run(|a, room, now, wake| a.turn(room, now, wake));
         }
     }
 
@@ -90,7 +99,7 @@ impl Core {
         let until = self.now + time;
         while let Some(due) = self.admission.next_due().filter(|due| *due <= until) {
             self.now = self.now.max(due);
-            self.run(|a, slots, now, wake| a.turn(slots, now, wake));
+            self.run(|a, room, now, wake| a.turn(room, now, wake));
         }
         self.now = until;
     }
@@ -184,7 +193,7 @@ fn a_granted_waiter_that_leaves_passes_the_slot_on() {
     core.leave(first);
     assert!(core.woken.contains(&token));
     assert!(admitted(core.ask(Kind::InCall, second).0));
-    assert_eq!(core.slots.read().in_flight(), 1);
+    assert_eq!(core.room.slots.read().in_flight(), 1);
 }
 
 #[test]
@@ -267,7 +276,7 @@ fn draining_refuses_those_who_wait_but_not_those_who_were_granted() {
     let (granted, _) = core.wait(Kind::InCall);
     let (waiting, token) = core.wait(Kind::InCall);
     core.release();
-    core.run(|a, slots, _, wake| a.drain(slots, wake));
+    core.run(|a, room, _, wake| a.drain(room, wake));
     assert!(core.woken.contains(&token));
     assert!(admitted(core.ask(Kind::InCall, granted).0));
     assert!(matches!(
@@ -281,4 +290,37 @@ fn draining_refuses_those_who_wait_but_not_those_who_were_granted() {
         core.arrive(Kind::InCall).0,
         Arrival::Rejected(Reason::Draining)
     );
+}
+
+#[test]
+fn where_there_is_no_timer_the_longest_waiter_is_still_the_one_evicted() {
+    let mut core = Core::new(1, rules(Strategy::DropOldest, 1));
+    core.arrive(Kind::InCall);
+    let (oldest, token) = core.wait(Kind::InCall);
+    core.run(|a, _, now, wake| a.call_all(now, wake));
+    assert!(core.woken.contains(&token));
+    core.wait(Kind::InCall);
+    assert_eq!(core.admission.waiting(), 1);
+    assert!(matches!(
+        core.ask(Kind::InCall, oldest).0,
+        Answer::Rejected {
+            reason: Reason::Evicted,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn who_was_absent_and_waits_again_is_in_the_peak() {
+    let mut core = Core::new(1, rules(Strategy::Block, 1));
+    core.arrive(Kind::Parked);
+    let (absent, _) = core.wait(Kind::Parked);
+    core.release();
+    core.pass(GRACE);
+    core.arrive(Kind::Parked);
+    core.wait(Kind::Parked);
+    assert_eq!(core.admission.peak_waiting(), 1);
+    assert_eq!(core.ask(Kind::Parked, absent).0, Answer::Waiting);
+    assert_eq!(core.admission.waiting(), 2);
+    assert_eq!(core.admission.peak_waiting(), 2);
 }

@@ -30,15 +30,15 @@ impl Handle {
         &self.gate.settings.name
     }
 
-    /// How many requests may be in flight.
+    /// How many requests may be in flight. [`MAX_LIMIT`] where there is only a rate.
     pub fn limit(&self) -> usize {
-        self.gate.slots.read().limit()
+        self.gate.room.slots.read().limit()
     }
 
     /// How many requests hold a permit. Above the limit only after the limit was lowered, until permits come back, and
     /// under `.shadow()`.
     pub fn in_flight(&self) -> usize {
-        self.gate.slots.read().in_flight()
+        self.gate.room.slots.read().in_flight()
     }
 
     /// How many requests wait for a permit.
@@ -46,10 +46,15 @@ impl Handle {
         self.gate.waiting()
     }
 
-    /// Whether the next request would have to wait or be refused for want of a slot.
+    /// The rate in force, in requests per second or whatever is counted; of several the first. `None` where there is none.
+    pub fn rate(&self) -> Option<f64> {
+        self.gate.room.per_second()
+    }
+
+    /// Whether the next request would have to wait or be refused for want of a slot, or of room in a rate.
     pub fn is_overloaded(&self) -> bool {
-        let word = self.gate.slots.read();
-        word.in_flight() >= word.limit() || self.waiting() > 0
+        let word = self.gate.room.slots.read();
+        word.in_flight() >= word.limit() || self.waiting() > 0 || self.gate.is_over_rate()
     }
 
     /// All numbers at this moment. Takes the queue's lock for an instant.
@@ -79,6 +84,31 @@ impl Handle {
     pub fn try_set_limit(&self, limit: usize) -> Result<(), ConfigError> {
         let limit = config::at_least_one("limit", limit)?.min(MAX_LIMIT);
         self.gate.set_limit(limit);
+        Ok(())
+    }
+
+    /// Changes the rate, of several the first, under load. What is left of its burst, or owed, stays the same number. 0 lets in what
+    /// is left of the burst and nothing more. An adaptive rate goes on from there, within its own bounds. Without effect where
+    /// there is no rate, or one whose [`Rate::set_per_second`](crate::rate::Rate::set_per_second) does nothing.
+    ///
+    /// # Panics
+    ///
+    /// If `per_second` is below 0, or no number.
+    #[track_caller]
+    pub fn set_rate(&self, per_second: f64) {
+        config::built(self.try_set_rate(per_second));
+    }
+
+    /// Like [`set_rate`](Self::set_rate), for numbers that come from outside.
+    ///
+    /// # Errors
+    ///
+    /// If `per_second` is below 0, or no number.
+    pub fn try_set_rate(&self, per_second: f64) -> Result<(), ConfigError> {
+        if !(per_second >= 0.0 && per_second.is_finite()) {
+            return Err(ConfigError::new("rate", per_second, "a number from 0 up"));
+        }
+        self.gate.set_rate(per_second);
         Ok(())
     }
 
@@ -114,7 +144,7 @@ impl Handle {
             loop {
                 let mut drained = pin!(gate.drained.notified());
                 drained.as_mut().enable();
-                if gate.slots.read_latest().in_flight() == 0 {
+                if gate.room.slots.read_latest().in_flight() == 0 {
                     return;
                 }
                 drained.await;

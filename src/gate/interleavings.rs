@@ -46,9 +46,15 @@ fn arrive(gate: &Arc<Gate>, kind: Kind) -> Found {
         Kind::Parked => Turn::Open,
     };
     match gate.try_take(turn) {
-        Some(slot) => Found::Slot(slot),
+        Some(in_flight) => Found::Slot(Slot::new(Arc::clone(gate), in_flight)),
         None => gate.arrive(kind, Waker::noop()),
     }
+}
+
+/// Without waiting.
+fn arrive_now(gate: &Arc<Gate>) -> Option<Slot> {
+    let in_flight = gate.try_take(Turn::Open)?;
+    Some(Slot::new(Arc::clone(gate), in_flight))
 }
 
 fn acquire(gate: &Arc<Gate>, kind: Kind) -> Result<Permit, Reason> {
@@ -57,7 +63,7 @@ fn acquire(gate: &Arc<Gate>, kind: Kind) -> Result<Permit, Reason> {
         Found::Rejected(reason) => return Err(reason),
         Found::Wait(waiter) => answer(waiter)?,
     };
-    Ok(slot.begin().unwrap())
+    Ok(slot.begin().unwrap().permit())
 }
 
 fn answer(mut waiter: Waiter) -> Result<Slot, Reason> {
@@ -73,7 +79,7 @@ fn model(f: impl Fn() + Send + Sync + 'static) {
 }
 
 fn is_empty(gate: &Gate) {
-    let word = gate.slots.read();
+    let word = gate.room.slots.read();
     assert_eq!((word.in_flight(), gate.waiting()), (0, 0));
     assert!(!word.waiting());
 }
@@ -234,12 +240,12 @@ fn a_limit_lowered_meanwhile_is_not_exceeded() {
             thread::spawn(move || {
                 gate.set_limit(1);
                 // From here on one more is only let in below the new limit.
-                let before = gate.slots.read().in_flight();
-                let permit = gate.try_take(Turn::Open);
-                assert!(permit.is_none() || before == 0 || gate.slots.read().in_flight() <= 1);
+                let before = gate.room.slots.read().in_flight();
+                let permit = arrive_now(&gate);
+                assert!(permit.is_none() || before == 0 || gate.room.slots.read().in_flight() <= 1);
             })
         };
-        let permit = gate.try_take(Turn::Open);
+        let permit = arrive_now(&gate);
         drop(permit);
         lowers.join().unwrap();
         is_empty(&gate);
@@ -282,8 +288,10 @@ fn two_samples_at_once_are_learned_one_after_the_other() {
         let learner = Some(Learner::new(Count(0)));
         let gate = gate_with(2, Strategy::DropNewest, 0, None, learner);
         let succeed = |gate: &Arc<Gate>| {
-            let permit = gate.take_or_reject().unwrap().begin();
-            permit.unwrap().sample(Outcome::Success);
+            gate.begin_or_reject()
+                .unwrap()
+                .permit()
+                .sample(Outcome::Success);
         };
         let other = {
             let gate = Arc::clone(&gate);
@@ -293,7 +301,7 @@ fn two_samples_at_once_are_learned_one_after_the_other() {
         other.join().unwrap();
         // A sample that found the other at work is left for the next.
         succeed(&gate);
-        assert_eq!(gate.slots.read().limit(), 5);
+        assert_eq!(gate.room.slots.read().limit(), 5);
         is_empty(&gate);
     });
 }

@@ -4,9 +4,11 @@ use std::{sync::Arc, task::Waker, time::Duration};
 
 use super::{Gate, usher::Usher};
 use crate::{
-    admission::{Admission, Rules},
+    admission::{Admission, Rules, Woken},
+    contained::contained,
     queue::Ticket,
-    slots::{Slots, Word},
+    room::Room,
+    slots::Word,
     sync::{Ordering, lock},
 };
 
@@ -21,7 +23,7 @@ pub(super) struct Line {
 /// What has to be done about the usher once the queue's lock is free.
 enum Errand {
     None,
-    Send(Duration),
+    Send,
     Hurry,
 }
 
@@ -33,19 +35,14 @@ impl Line {
         }
     }
 
-    fn errand(&mut self, can_send: bool) -> Errand {
-        let Some(due) = self.admission.next_due() else {
-            return Errand::None;
-        };
-        match self.usher_due {
-            None if !can_send => Errand::None,
-            Some(planned) if planned <= due => Errand::None,
-            planned => {
-                self.usher_due = Some(due);
-                match planned {
-                    Some(_) => Errand::Hurry,
-                    None => Errand::Send(due),
-                }
+    fn errand(&mut self) -> Errand {
+        match (self.usher_due, self.admission.next_due()) {
+            (_, None) => Errand::None,
+            (None, Some(_)) => Errand::Send,
+            (Some(planned), Some(due)) if planned <= due => Errand::None,
+            (Some(_), due) => {
+                self.usher_due = due;
+                Errand::Hurry
             }
         }
     }
@@ -54,34 +51,34 @@ impl Line {
 impl Gate {
     /// Refuses everybody who has no permit yet.
     pub(super) fn drain(self: &Arc<Self>) {
-        self.with_queue(|admission, slots, _, wake| admission.drain(slots, wake));
-        self.drained_by(self.slots.read());
+        self.with_queue(|admission, room, _, wake| admission.drain(room, wake));
+        self.drained_by(self.room.slots.read());
     }
 
     /// A waiter's caller has left.
     pub(super) fn leave(self: &Arc<Self>, ticket: Ticket) {
         self.left.fetch_add(1, Ordering::Relaxed);
-        let (spent, word) = self.with_queue(|admission, slots, now, wake| {
-            let spent = admission.leave(slots, ticket, now, wake);
-            (spent, slots.read())
+        let (used, word) = self.with_queue(|admission, room, now, wake| {
+            let used = admission.leave(room, ticket, now, wake);
+            (used, room.slots.read())
         });
-        drop(spent);
+        discard(used);
         self.drained_by(word);
     }
 
     /// The usher looks at the queue; when it has to look again.
     pub(super) fn usher_turn(self: &Arc<Self>, now: Duration) -> Option<Duration> {
-        let mut wake = Vec::new();
+        let mut wake = Woken::new();
         let due = {
             let mut line = lock(&self.queue);
-            line.admission.turn(&self.slots, now, &mut wake);
+            line.admission.turn(&self.room, now, &mut wake);
             self.count_waiting(&line);
             line.usher_due = line.admission.next_due();
             line.usher_due
         };
         self.recording.waiting(self);
-        wake.into_iter().for_each(Waker::wake);
-        self.drained_by(self.slots.read());
+        wake_all(wake);
+        self.drained_by(self.room.slots.read());
         due
     }
 
@@ -95,37 +92,58 @@ impl Gate {
     /// Where nobody can find out who comes when called, everybody is.
     fn call_all(self: &Arc<Self>) {
         let now = self.clock.now();
-        let mut wake = Vec::new();
+        let mut wake = Woken::new();
         lock(&self.queue).admission.call_all(now, &mut wake);
-        wake.into_iter().for_each(Waker::wake);
+        wake_all(wake);
     }
 
     /// Does something about the queue, wakes those it concerns, and sees to it that the queue is looked at in time.
     ///
-    /// Nothing of anybody else's runs under the lock, but the cloning of wakers.
+    /// Nothing of anybody else's runs under the lock.
     pub(super) fn with_queue<R>(
         self: &Arc<Self>,
-        f: impl FnOnce(&mut Admission<Waker>, &Slots, Duration, &mut Vec<Waker>) -> R,
+        f: impl FnOnce(&mut Admission<Waker>, &Room, Duration, &mut Woken<Waker>) -> R,
     ) -> R {
         let now = self.clock.now();
-        let usher = Usher::at_hand(self);
-        let mut wake = Vec::new();
+        let mut wake = Woken::new();
         let (result, errand) = {
             let mut line = lock(&self.queue);
-            let result = f(&mut line.admission, &self.slots, now, &mut wake);
+            let result = f(&mut line.admission, &self.room, now, &mut wake);
             self.count_waiting(&line);
-            (result, line.errand(usher.is_some()))
+            (result, line.errand())
         };
-        match (errand, usher) {
-            (Errand::Hurry, _) => self.earlier.notify_one(),
-            (Errand::Send(due), Some(usher)) => usher.send(due),
-            // Without an usher nobody would find out that one who was called does not come.
-            (_, None) if self.slots.read().free() > 0 => self.call_all(),
-            _ => {}
+        match errand {
+            Errand::None => {}
+            Errand::Send => self.send_usher(),
+            Errand::Hurry => self.earlier.notify_one(),
         }
-        wake.into_iter().for_each(Waker::wake);
+        wake_all(wake);
         self.recording.waiting(self);
         result
+    }
+
+    fn send_usher(self: &Arc<Self>) {
+        let Some(usher) = Usher::at_hand(self) else {
+            // Nobody would find out that one who was called does not come. For a time that has not come nobody is woken: all would
+            // be told to wait on, and send for an usher again.
+            let paced = lock(&self.queue).admission.is_paced();
+            if !paced && self.room.slots.read().free() > 0 {
+                self.call_all();
+            }
+            return;
+        };
+        let due = {
+            let mut line = lock(&self.queue);
+            if line.usher_due.is_some() {
+                // Another thread was quicker, and has seen all that this one did.
+                return;
+            }
+            line.usher_due = line.admission.next_due();
+            line.usher_due
+        };
+        if let Some(due) = due {
+            usher.send(due);
+        }
     }
 
     fn count_waiting(&self, line: &Line) {
@@ -139,4 +157,16 @@ impl Gate {
             self.drained.notify_waiters();
         }
     }
+}
+
+/// One that panics keeps none of the others asleep.
+fn wake_all(wakers: Woken<Waker>) {
+    for waker in wakers {
+        contained(|| waker.wake());
+    }
+}
+
+/// Drops a waker that is not needed any more, where no lock is held: it may own whatever it wakes.
+pub(super) fn discard(waker: Option<Waker>) {
+    contained(|| drop(waker));
 }

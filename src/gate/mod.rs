@@ -14,12 +14,14 @@
 //!            refused     refused       served as permits come back
 //! ```
 
-mod clock;
+mod charge;
+pub(crate) mod clock;
 mod handle;
 #[cfg(all(test, backpressure_loom))]
 mod interleavings;
 mod learner;
 mod line;
+mod parked;
 mod permit;
 mod usher;
 mod waiter;
@@ -35,28 +37,33 @@ use std::{
 
 use tokio::sync::Notify;
 
-use self::{clock::Clock, line::Line, permit::Started, watch::Watch};
+use self::{
+    clock::Clock,
+    line::{Line, discard},
+    permit::{Spent, Started},
+    watch::Watch,
+};
 use crate::{
-    Reason, Rejected,
+    ConfigError, Demand, Reason, Rejected,
     admission::{Arrival, Rules},
     events,
-    limit::{Outcome, Sample},
+    limit::{MAX_LIMIT, Outcome, Sample},
     metrics::Recording,
     pace,
     queue::Kind,
-    slots::{Slots, Turn, Word},
+    rate::Rate,
+    room::{Full, Room},
+    slots::{Turn, Word},
     sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
 };
 
-pub use self::handle::Handle;
+pub use self::{charge::Charge, handle::Handle};
 pub(crate) use self::{
     learner::Learner,
-    permit::{Permit, Slot},
+    parked::Parked,
+    permit::{Begun, Claim, Permit, Slot},
     waiter::Waiter,
 };
-
-/// Whether a recorder has been installed meanwhile is looked up once in so many requests.
-const REQUESTS_PER_LOOK: u64 = 64;
 
 /// Everything about a gate that does not change once it is shared.
 #[derive(Debug)]
@@ -69,8 +76,8 @@ pub(crate) struct Settings {
 /// Laid out so that what every request writes lies on the cache line of the `Arc`'s own count, which every request writes
 /// as well, and what requests only read lies on others.
 #[repr(C)]
-pub(crate) struct Gate {
-    slots: Slots,
+pub struct Gate {
+    room: Room,
     completed: AtomicU64,
     rejected: AtomicU64,
     /// Those that came and were neither let in nor refused: they left while they waited, or were ready and never called.
@@ -101,7 +108,7 @@ pub(crate) enum Found {
 impl Gate {
     pub(crate) fn new(limit: usize, settings: Settings, learner: Option<Learner>) -> Self {
         Self {
-            slots: Slots::new(limit),
+            room: Room::new(limit),
             completed: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             left: AtomicU64::new(0),
@@ -125,6 +132,12 @@ impl Gate {
         &mut self.settings
     }
 
+    /// One more rate that a request has to find room in.
+    pub(crate) fn add_rate(&mut self, rate: Box<dyn Rate>) -> Result<(), ConfigError> {
+        let limited = self.room.slots.read().limit() < MAX_LIMIT || self.learner.is_some();
+        self.room.add(rate, limited)
+    }
+
     /// To be called after the rules have changed.
     pub(crate) fn apply_rules(&mut self) {
         *lock(&self.queue) = Line::new(self.settings.rules);
@@ -134,72 +147,139 @@ impl Gate {
         &self.settings
     }
 
+    /// Whether a request has to find room in a rate as well.
+    #[inline]
+    pub(crate) fn has_rates(&self) -> bool {
+        self.room.has_rates()
+    }
+
     /// Whether a request that finds no slot may wait.
     pub(crate) fn may_wait(&self) -> bool {
         self.settings.rules.max_waiting > 0 && !self.settings.shadow
     }
 
-    /// Takes a slot if there is one. Never waits, never locks.
-    #[inline(always)]
-    pub(crate) fn try_take(self: &Arc<Self>, turn: Turn) -> Option<Slot> {
-        let in_flight = self.slots.try_take(turn).ok()?;
-        Some(Slot::new(Arc::clone(self), in_flight))
+    /// Takes a slot if there is one, and says how many are in flight, this one included. Never waits, never locks.
+    #[inline]
+    fn try_take(&self, turn: Turn) -> Option<u32> {
+        self.room.slots.try_take(turn).ok()
     }
 
-    /// Takes a slot, or turns the request away. Never waits, never locks where there is a slot.
-    #[inline(always)]
-    pub(crate) fn take_or_reject(self: &Arc<Self>) -> Result<Slot, Rejected> {
-        match self.slots.try_take(Turn::AfterTheQueue) {
-            Ok(in_flight) => Ok(Slot::new(Arc::clone(self), in_flight)),
-            Err(word) => self.full(word),
+    /// Takes a slot for a call that has yet to be made, if there is one that nobody waits for. Never waits.
+    #[inline]
+    pub(crate) fn claim(self: &Arc<Self>, demand: Option<Demand>) -> Option<Claim<'_>> {
+        if self.room.has_rates() {
+            return self.claim_rated(demand);
+        }
+        let in_flight = self.try_take(Turn::AfterTheQueue)?;
+        Some(Claim::new(self, in_flight, None))
+    }
+
+    #[inline(never)]
+    fn claim_rated(self: &Arc<Self>, demand: Option<Demand>) -> Option<Claim<'_>> {
+        let spent = Spent::new(self.clock.now(), demand);
+        let turn = Turn::AfterTheQueue;
+        let taken = self.room.try_take(turn, spent.at, spent.demand());
+        Some(Claim::new(self, taken.ok()?, Some(spent)))
+    }
+
+    /// Begins a call, or turns the request away. Never waits, never locks where there is a slot.
+    #[inline]
+    pub(crate) fn begin_or_reject(
+        self: &Arc<Self>,
+        demand: Option<Demand>,
+    ) -> Result<Begun<'_>, Rejected> {
+        if self.room.has_rates() {
+            return self.begin_rated(demand);
+        }
+        match self.room.slots.try_take(Turn::AfterTheQueue) {
+            Ok(in_flight) => Ok(Begun::new(self, in_flight, None)),
+            Err(word) => self.full(Full::Slots(word)),
         }
     }
 
-    fn full(self: &Arc<Self>, word: Word) -> Result<Slot, Rejected> {
-        let reason = if word.draining() {
-            Reason::Draining
-        } else {
-            Reason::Limit
-        };
-        let rejected = self.reject(reason, Duration::ZERO);
+    #[inline(never)]
+    fn begin_rated(self: &Arc<Self>, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
+        let spent = Spent::new(self.clock.now(), demand);
+        let taken = self
+            .room
+            .try_take(Turn::AfterTheQueue, spent.at, spent.demand());
+        match taken {
+            Ok(in_flight) => Ok(Begun::new(self, in_flight, Some(spent))),
+            Err(full) => self.full(full),
+        }
+    }
+
+    #[cold]
+    fn full(self: &Arc<Self>, full: Full) -> Result<Begun<'_>, Rejected> {
+        let rejected = self.reject(full.reason(), Duration::ZERO, full.short());
         if self.settings.shadow {
-            let in_flight = self.slots.take_anyway();
-            return Ok(Slot::new(Arc::clone(self), in_flight));
+            let in_flight = self.room.slots.take_anyway();
+            return Ok(Begun::new(self, in_flight, None));
         }
         Err(rejected)
     }
 
     /// A request that found no slot waits for one, if it may.
-    pub(crate) fn arrive(self: &Arc<Self>, kind: Kind, waker: &Waker) -> Found {
-        self.note_full();
-        let waker = waker.clone();
-        let arrival = self.with_queue(|admission, slots, now, wake| {
-            admission.arrive(slots, kind, now, waker, wake)
+    pub(crate) fn arrive(
+        self: &Arc<Self>,
+        kind: Kind,
+        demand: Option<Demand>,
+        waker: &Waker,
+    ) -> Found {
+        if !self.room.has_rates() {
+            self.note_full();
+        }
+        let mut waker = Some(waker.clone());
+        let (arrival, now) = self.with_queue(|admission, room, now, wake| {
+            let demand = demand.unwrap_or_default();
+            let arrival = admission.arrive(room, kind, demand, now, &mut waker, wake);
+            (arrival, now)
         });
+        discard(waker);
         match arrival {
-            Arrival::Admitted(in_flight) => Found::Slot(Slot::new(Arc::clone(self), in_flight)),
-            Arrival::Waiting(ticket) => Found::Wait(Waiter::new(Arc::clone(self), kind, ticket)),
+            Arrival::Admitted(in_flight) => {
+                let spent = self.room.has_rates().then(|| Spent::new(now, demand));
+                Found::Slot(Slot::new(Arc::clone(self), in_flight, spent))
+            }
+            Arrival::Waiting(ticket) => {
+                if self.room.has_rates() {
+                    self.note_full();
+                }
+                Found::Wait(Waiter::new(Arc::clone(self), kind, demand, ticket))
+            }
             Arrival::Rejected(reason) => Found::Rejected(reason),
         }
     }
 
     /// A slot is put to use. Gives the time, if anybody needs it.
-    #[inline(always)]
+    #[inline]
     fn begin(&self) -> Started {
-        self.recording.admitted(self);
-        if self.recording.wants_time() || self.learner.as_ref().is_some_and(Learner::learns) {
-            Started::at(self.clock.now())
-        } else {
-            Started::UNKNOWN
+        let recorded = self.recording.admitted(self);
+        let picked = self.learner.as_ref().is_some_and(Learner::picks);
+        if recorded || picked || self.room.has_rates() && self.room.learns() {
+            return self.begin_timed(picked);
         }
+        Started::UNKNOWN
     }
 
-    /// A slot comes back that was never put to use.
+    #[inline(never)]
+    fn begin_timed(&self, picked: bool) -> Started {
+        Started::new(self.clock.now(), picked)
+    }
+
+    /// A slot comes back that was never put to use, and what was spent for it.
     #[cold]
-    fn unused(self: &Arc<Self>) {
+    fn unused(self: &Arc<Self>, spent: Option<Spent>) {
         self.left.fetch_add(1, Ordering::Relaxed);
-        let word = self.slots.give_back();
+        if let Some(spent) = spent {
+            let now = self.clock.now();
+            self.room.refund(now, spent.at, spent.demand());
+        }
+        let word = self.room.slots.give_back();
         self.recording.in_flight(self);
+        if spent.is_some() {
+            self.more_room();
+        }
         self.look_after(word);
     }
 
@@ -207,11 +287,8 @@ impl Gate {
     #[inline]
     fn release(self: &Arc<Self>, outcome: Outcome) {
         let nth = self.completed.fetch_add(1, Ordering::Relaxed);
-        if nth % REQUESTS_PER_LOOK == 0 {
-            self.recording.look_again(self);
-        }
-        let word = self.slots.give_back();
-        self.recording.completed(self, outcome);
+        let word = self.room.slots.give_back();
+        self.recording.completed(self, outcome, nth);
         if word.waiting() || word.draining() {
             self.look_after(word);
         }
@@ -221,9 +298,50 @@ impl Gate {
     #[cold]
     fn look_after(self: &Arc<Self>, word: Word) {
         if word.waiting() {
-            self.with_queue(|admission, slots, now, wake| admission.turn(slots, now, wake));
+            self.with_queue(|admission, room, now, wake| admission.turn(room, now, wake));
         }
         self.drained_by(word);
+    }
+
+    /// What was spent for a request turned out to be for another.
+    fn settle(self: &Arc<Self>, spent: Duration, before: Demand, after: Demand) {
+        self.room.settle(self.clock.now(), spent, before, after);
+        self.more_room();
+    }
+
+    /// A rate may have more room than those who wait know.
+    fn more_room(self: &Arc<Self>) {
+        if self.room.slots.read().waiting() {
+            self.with_queue(|admission, room, now, wake| admission.more_room(room, now, wake));
+        }
+    }
+
+    /// Tells the rates how a request went.
+    fn observe(self: &Arc<Self>, sample: &Sample) {
+        if self.room.observe(sample) {
+            self.recording.rate(self);
+            self.more_room();
+        }
+    }
+
+    /// How its rates stand.
+    #[cfg(feature = "http")]
+    pub(crate) fn quotas(&self) -> Vec<crate::rate::Quota> {
+        self.room.quotas(self.clock.now()).collect()
+    }
+
+    fn is_over_rate(&self) -> bool {
+        self.room.has_rates()
+            && self
+                .room
+                .check_rates(self.clock.now(), Demand::default())
+                .is_err()
+    }
+
+    fn set_rate(self: &Arc<Self>, per_second: f64) {
+        self.room.set_per_second(self.clock.now(), per_second);
+        self.recording.rate(self);
+        self.more_room();
     }
 
     /// Tells the limit how a request went.
@@ -231,15 +349,15 @@ impl Gate {
         let Some(learner) = &self.learner else {
             return;
         };
-        if let Some((before, after)) = learner.learn(sample, &self.slots) {
+        if let Some((before, after)) = learner.learn(sample, &self.room.slots) {
             self.limit_moved(before, after);
         }
     }
 
     fn set_limit(self: &Arc<Self>, limit: usize) {
         let (before, after) = match &self.learner {
-            Some(learner) => learner.set_limit(limit, &self.slots),
-            None => (self.slots.set_limit(limit).limit(), limit),
+            Some(learner) => learner.set_limit(limit, &self.room.slots),
+            None => (self.room.slots.set_limit(limit).limit(), limit),
         };
         if before != after {
             self.limit_moved(before, after);
@@ -249,14 +367,14 @@ impl Gate {
     fn limit_moved(self: &Arc<Self>, before: usize, after: usize) {
         self.recording.limit(self);
         events::limit_moved(&self.settings.name, before, after);
-        if after > before && self.slots.read().waiting() {
-            self.with_queue(|admission, slots, now, wake| admission.turn(slots, now, wake));
+        if after > before && self.room.slots.read().waiting() {
+            self.with_queue(|admission, room, now, wake| admission.turn(room, now, wake));
         }
     }
 
     #[cfg(feature = "metrics")]
-    pub(crate) fn slots(&self) -> &Slots {
-        &self.slots
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -273,7 +391,7 @@ impl Drop for Gate {
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = self.slots.read();
+        let word = self.room.slots.read();
         f.debug_struct("Gate")
             .field("name", &self.settings.name)
             .field("limit", &word.limit())

@@ -1,44 +1,165 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, mem, sync::Arc, time::Duration};
 
-use super::Gate;
-use crate::limit::{Outcome, Sample};
+use super::{Charge, Gate};
+use crate::{
+    Demand,
+    limit::{Outcome, Sample},
+};
 
-/// A slot that was taken for a call that has not been made yet. Dropping it gives the slot back as if nothing had been.
-pub(crate) struct Slot {
-    /// `None` once the call has begun. Taken out by itself, since a slot that is moved as a whole right after it was made
-    /// is read in wider parts than it was written in, which stalls for longer than all the rest of an admission takes.
-    gate: Option<Arc<Gate>>,
+/// A slot that was taken for a call whose service is being readied. Dropping it gives the slot back as if nothing had been. It borrows
+/// the gate, as [`Begun`] does and for the same reason.
+pub(crate) struct Claim<'a> {
+    gate: &'a Arc<Gate>,
+    /// 0 once it is in other hands.
     in_flight: u32,
+    spent: Option<Spent>,
 }
 
-impl Slot {
-    #[inline(always)]
-    pub(super) fn new(gate: Arc<Gate>, in_flight: usize) -> Self {
+impl<'a> Claim<'a> {
+    #[inline]
+    pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
         Self {
-            gate: Some(gate),
-            in_flight: in_flight as u32,
+            gate,
+            in_flight,
+            spent,
         }
     }
 
-    /// Whether the call has yet to begin.
-    pub(crate) fn is_held(&self) -> bool {
-        self.gate.is_some()
+    /// The call is made.
+    #[inline]
+    pub(crate) fn begin(mut self) -> Begun<'a> {
+        let in_flight = mem::take(&mut self.in_flight);
+        Begun::new(self.gate, in_flight, self.spent)
     }
 
-    /// The call begins: from now on it is in the numbers. `None` if it had begun before.
-    #[inline(always)]
-    pub(crate) fn begin(&mut self) -> Option<Permit> {
-        let gate = self.gate.take()?;
-        let started = gate.begin();
-        Some(Permit::new(gate, self.in_flight, started))
+    /// The call has to wait for the service.
+    pub(crate) fn keep(mut self) -> Slot {
+        let in_flight = mem::take(&mut self.in_flight);
+        Slot::new(Arc::clone(self.gate), in_flight, self.spent)
+    }
+}
+
+impl Drop for Claim<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.in_flight != 0 {
+            self.gate.unused(self.spent);
+        }
+    }
+}
+
+/// A slot that was taken for the call that is being made. Dropping it, as happens if the service panics in its `call`, gives the slot
+/// back.
+///
+/// It borrows the gate, so that all of it stays in registers, and the [`Permit`] is made where it is to be kept. A permit that
+/// is moved right after it was made is read in wider parts than it was written in, which stalls for longer than all the rest
+/// of an admission takes.
+pub(crate) struct Begun<'a> {
+    gate: &'a Arc<Gate>,
+    in_flight: u32,
+    started: Started,
+    charge: Option<Charge>,
+}
+
+impl<'a> Begun<'a> {
+    /// A call begins on a slot that was taken at `gate`: from now on it is in the numbers.
+    #[inline]
+    pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
+        Self {
+            gate,
+            in_flight,
+            started: gate.begin(),
+            charge: spent.and_then(|spent| spent.charge(gate)),
+        }
+    }
+
+    /// What the request was charged, if that differs from what others are.
+    #[inline]
+    pub(crate) fn charge(&self) -> Option<&Charge> {
+        self.charge.as_ref()
+    }
+
+    /// The call has been made.
+    #[inline]
+    pub(crate) fn permit(mut self) -> Permit {
+        let charge = self.charge.take();
+        let permit = Permit::new(Arc::clone(self.gate), self.in_flight, self.started, charge);
+        mem::forget(self);
+        permit
+    }
+}
+
+impl Drop for Begun<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        // What panicked says nothing about load.
+        self.gate.release(Outcome::Ignore);
+        if let Some(charge) = &self.charge {
+            charge.end();
+        }
+    }
+}
+
+/// What was spent of the rates for a request, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spent {
+    pub(super) at: Duration,
+    /// `None` for what every request asks for; then there is nothing to correct.
+    demand: Option<Demand>,
+}
+
+impl Spent {
+    pub(super) fn new(at: Duration, demand: Option<Demand>) -> Self {
+        Self { at, demand }
+    }
+
+    pub(super) fn demand(self) -> Demand {
+        self.demand.unwrap_or_default()
+    }
+
+    fn charge(self, gate: &Arc<Gate>) -> Option<Charge> {
+        let demand = self.demand?;
+        Some(Charge::new(gate, demand, self.at))
+    }
+}
+
+/// A slot that was taken for a call that has not been made yet. Dropping it gives the slot back as if nothing had been.
+pub(crate) struct Slot {
+    gate: Arc<Gate>,
+    /// How many were in flight when it was taken, this one included. 0 once it is in other hands.
+    in_flight: u32,
+    /// With rates.
+    spent: Option<Spent>,
+}
+
+impl Slot {
+    pub(super) fn new(gate: Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
+        Self {
+            gate,
+            in_flight,
+            spent,
+        }
+    }
+
+    /// The call is made. `None` if it was made before.
+    pub(crate) fn begin(&mut self) -> Option<Begun<'_>> {
+        match mem::take(&mut self.in_flight) {
+            0 => None,
+            in_flight => Some(Begun::new(&self.gate, in_flight, self.spent)),
+        }
+    }
+
+    /// The slot without its guard: to be given back by hand.
+    pub(super) fn keep(mut self) -> u32 {
+        mem::take(&mut self.in_flight)
     }
 }
 
 impl Drop for Slot {
     #[inline]
     fn drop(&mut self) {
-        if let Some(gate) = self.gate.take() {
-            gate.unused();
+        if self.in_flight != 0 {
+            self.gate.unused(self.spent);
         }
     }
 }
@@ -58,26 +179,29 @@ impl fmt::Debug for Slot {
 pub struct Permit {
     gate: Arc<Gate>,
     started: Started,
+    /// To be settled when all is over, which may be later than the slot comes back.
+    charge: Option<Charge>,
     in_flight: u32,
     outcome: Outcome,
     sampled: bool,
     released: bool,
-    /// The service's or the body's code is running; if the permit is dropped meanwhile, that code has panicked. So from the
-    /// beginning, with the service's `call`, until its future has been polled.
+    /// Code of others that makes or reads the answer is running: the inner future, a closure, the body. If the permit is
+    /// dropped meanwhile, that code has panicked.
     running: bool,
 }
 
 impl Permit {
     #[inline(always)]
-    fn new(gate: Arc<Gate>, in_flight: u32, started: Started) -> Self {
+    fn new(gate: Arc<Gate>, in_flight: u32, started: Started, charge: Option<Charge>) -> Self {
         Self {
             gate,
             started,
+            charge,
             in_flight,
             outcome: Outcome::Cancelled,
             sampled: false,
             released: false,
-            running: true,
+            running: false,
         }
     }
 
@@ -95,13 +219,37 @@ impl Permit {
     /// The latency is known, and how the request went so far. Only the first call counts.
     #[inline]
     pub(crate) fn sample(&mut self, outcome: Outcome) {
+        self.sample_hinted(outcome, None);
+    }
+
+    /// Likewise, and the service said when to come back.
+    #[inline]
+    pub(crate) fn sample_hinted(&mut self, outcome: Outcome, retry_after: Option<Duration>) {
         if self.sampled {
             return;
         }
         self.sampled = true;
         self.outcome = outcome;
-        if let Some(started) = self.started.get() {
-            self.sample_since(started, outcome);
+        if self.started.is_known() {
+            self.timed(outcome, retry_after);
+        }
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Whether it is of use to anybody when the service says to come back.
+    #[cfg(feature = "http")]
+    pub(crate) fn wants_hint(&self) -> bool {
+        !self.sampled && self.gate.room.learns()
+    }
+
+    /// What the request really cost.
+    pub(crate) fn charge(&self, cost: u64) {
+        if let Some(charge) = &self.charge {
+            charge.set(cost);
         }
     }
 
@@ -114,8 +262,8 @@ impl Permit {
         }
         let news = outcome == Outcome::Overload && self.outcome != Outcome::Overload;
         self.outcome = outcome;
-        if let (true, Some(started)) = (news, self.started.get()) {
-            self.learn(self.gate.clock.now(), started, outcome);
+        if news && self.started.is_known() {
+            self.learn(self.gate.clock.now(), outcome, None);
         }
     }
 
@@ -136,21 +284,28 @@ impl Permit {
         }
     }
 
-    fn sample_since(&self, started: Duration, outcome: Outcome) {
+    #[cold]
+    fn timed(&self, outcome: Outcome, retry_after: Option<Duration>) {
         let now = self.gate.clock.now();
         if matches!(outcome, Outcome::Success | Outcome::Overload) {
-            self.gate
-                .recording
-                .latency(&self.gate, now.saturating_sub(started));
+            let latency = now.saturating_sub(self.started.at());
+            self.gate.recording.latency(latency);
         }
-        self.learn(now, started, outcome);
+        self.learn(now, outcome, retry_after);
     }
 
-    fn learn(&self, now: Duration, started: Duration, outcome: Outcome) {
-        if outcome != Outcome::Ignore {
-            let latency = now.saturating_sub(started);
-            self.gate
-                .learn(Sample::new(now, latency, self.in_flight as usize, outcome));
+    fn learn(&self, now: Duration, outcome: Outcome, retry_after: Option<Duration>) {
+        if outcome == Outcome::Ignore {
+            return;
+        }
+        let latency = now.saturating_sub(self.started.at());
+        let mut sample = Sample::new(now, latency, self.in_flight as usize, outcome);
+        sample.retry_after = retry_after;
+        if self.gate.room.learns() {
+            self.gate.observe(&sample);
+        }
+        if self.started.is_picked() {
+            self.gate.learn(sample);
         }
     }
 }
@@ -167,24 +322,38 @@ impl Drop for Permit {
             });
         }
         self.give_back();
+        if let Some(charge) = &self.charge {
+            charge.end();
+        }
     }
 }
 
-/// When a request began, in nanoseconds since the gate was made, or that nobody needs to know.
+/// When a request began, in nanoseconds since the gate was made, and whether the limit learns from it; or that nobody
+/// needs to know.
 #[derive(Clone, Copy)]
 pub(super) struct Started(u64);
 
 impl Started {
     pub(super) const UNKNOWN: Self = Self(u64::MAX);
+    const PICKED: u64 = 1 << 63;
 
     #[inline]
-    pub(super) fn at(time: Duration) -> Self {
-        Self(time.as_nanos() as u64)
+    pub(super) fn new(at: Duration, picked: bool) -> Self {
+        let nanos = at.as_nanos() as u64 & !Self::PICKED;
+        Self(if picked { nanos | Self::PICKED } else { nanos })
     }
 
     #[inline]
-    fn get(self) -> Option<Duration> {
-        (self.0 != Self::UNKNOWN.0).then(|| Duration::from_nanos(self.0))
+    fn is_known(self) -> bool {
+        self.0 != Self::UNKNOWN.0
+    }
+
+    fn is_picked(self) -> bool {
+        self.0 & Self::PICKED != 0
+    }
+
+    fn at(self) -> Duration {
+        Duration::from_nanos(self.0 & !Self::PICKED)
     }
 }
 

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Gate, Slot};
+use super::{Gate, Slot, line::discard, permit::Spent};
 use crate::{
-    Reason, Rejected,
+    Demand, Reason, Rejected,
     admission::Answer,
     queue::{Kind, Ticket},
 };
@@ -16,15 +16,17 @@ use crate::{
 pub(crate) struct Waiter {
     gate: Arc<Gate>,
     kind: Kind,
+    demand: Option<Demand>,
     /// `None` once it has its answer.
     ticket: Option<Ticket>,
 }
 
 impl Waiter {
-    pub(super) fn new(gate: Arc<Gate>, kind: Kind, ticket: Ticket) -> Self {
+    pub(super) fn new(gate: Arc<Gate>, kind: Kind, demand: Option<Demand>, ticket: Ticket) -> Self {
         Self {
             gate,
             kind,
+            demand,
             ticket: Some(ticket),
         }
     }
@@ -36,17 +38,26 @@ impl Waiter {
     /// If it has given its answer already.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Slot, (Reason, Duration)>> {
         let ticket = self.ticket.expect("a waiter is polled until its answer");
-        let (kind, waker) = (self.kind, cx.waker().clone());
-        let (answer, spent) = self.gate.with_queue(|admission, slots, now, wake| {
-            admission.ask(slots, kind, ticket, now, waker, wake)
+        let (kind, mut waker) = (self.kind, Some(cx.waker().clone()));
+        let (answer, used) = self.gate.with_queue(|admission, room, now, wake| {
+            admission.ask(room, kind, ticket, now, &mut waker, wake)
         });
-        drop(spent);
+        discard(waker);
+        discard(used);
         let gate = &self.gate;
         Poll::Ready(match answer {
             Answer::Waiting => return Poll::Pending,
-            Answer::Admitted { in_flight, waited } => {
+            Answer::Admitted {
+                in_flight,
+                waited,
+                spent,
+            } => {
                 self.ticket = None;
-                let slot = Slot::new(Arc::clone(gate), in_flight);
+                let spent = gate
+                    .room
+                    .has_rates()
+                    .then(|| Spent::new(spent, self.demand));
+                let slot = Slot::new(Arc::clone(gate), in_flight, spent);
                 gate.recording.waited(gate, waited);
                 Ok(slot)
             }
@@ -58,9 +69,13 @@ impl Waiter {
         })
     }
 
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Counts the refusal that was its answer.
     pub(crate) fn reject(&self, reason: Reason, waited: Duration) -> Rejected {
-        self.gate.reject(reason, waited)
+        self.gate.reject_waiter(reason, waited, self.demand)
     }
 }
 

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::Gate;
 use crate::{
-    BackpressureMetrics, Reason, Rejected, events,
+    BackpressureMetrics, Demand, Reason, Rejected, events,
+    limit::MAX_LIMIT,
     pace::{self, Counts, Pace},
+    rate::Short,
     slots::Word,
     sync::{Ordering, lock},
 };
@@ -27,25 +29,66 @@ pub(super) struct Watch {
 }
 
 impl Gate {
-    /// Counts a refusal and says when to come back.
-    pub(crate) fn reject(&self, reason: Reason, waited: Duration) -> Rejected {
+    /// Counts a refusal and says when to come back. `short` is what a rate lacked, if it was a rate that did.
+    pub(crate) fn reject(
+        &self,
+        reason: Reason,
+        waited: Duration,
+        short: Option<Short>,
+    ) -> Rejected {
         let nth = self.rejected.fetch_add(1, Ordering::Relaxed);
-        let hint = if reason == Reason::Draining {
+        let limit = self.room.slots.read().limit();
+        let rejected = match (reason, short) {
             // This gate will not let anybody in again; what takes over will, and there is no telling how fast.
-            pace::UNKNOWN
-        } else {
-            let first = self.note_full();
-            if !first && nth % REFUSALS_PER_HINT == 0 {
-                self.observe();
+            (Reason::Draining, _) => {
+                let hint = pace::jittered(pace::UNKNOWN, self.seed.wrapping_add(nth));
+                Rejected::new(reason, hint, limit, waited)
             }
-            Duration::from_nanos(self.hint_nanos.load(Ordering::Relaxed))
+            (_, Some(short)) => {
+                self.note_full();
+                self.short(reason, waited, short)
+            }
+            (_, None) => {
+                let first = self.note_full();
+                if !first && nth % REFUSALS_PER_HINT == 0 {
+                    self.observe_pace();
+                }
+                let hint = Duration::from_nanos(self.hint_nanos.load(Ordering::Relaxed));
+                let hint = pace::jittered(hint, self.seed.wrapping_add(nth));
+                Rejected::new(reason, hint, limit, waited)
+            }
         };
         self.recording.rejected(self, reason);
-        Rejected {
-            reason,
-            retry_after: pace::jittered(hint, self.seed.wrapping_add(nth)),
-            limit: self.slots.read().limit(),
-            waited,
+        rejected
+    }
+
+    /// Counts the refusal of one who waited, or would have.
+    pub(crate) fn reject_waiter(
+        &self,
+        reason: Reason,
+        waited: Duration,
+        demand: Option<Demand>,
+    ) -> Rejected {
+        let short = self.room.has_rates().then(|| {
+            let now = self.clock.now();
+            self.room.check_rates(now, demand.unwrap_or_default()).err()
+        });
+        self.reject(reason, waited, short.flatten())
+    }
+
+    /// A rate tells exactly when there is room for one more: nothing is spread here. Those who wait come first.
+    fn short(&self, reason: Reason, waited: Duration, short: Short) -> Rejected {
+        match short {
+            Short::Never { most } => {
+                let most = usize::try_from(most).unwrap_or(usize::MAX);
+                Rejected::new(reason, Duration::MAX, most, waited).by_rate()
+            }
+            Short::Wait(wait) => {
+                let ahead = self.waiting() as f64 / self.room.per_second().unwrap_or(f64::INFINITY);
+                let ahead = Duration::try_from_secs_f64(ahead).unwrap_or(Duration::MAX);
+                let hint = wait.saturating_add(ahead);
+                Rejected::new(reason, hint, self.room.most(), waited).by_rate()
+            }
         }
     }
 
@@ -61,8 +104,8 @@ impl Gate {
 
     /// Notes that a request found no slot; whether that is the first of an episode.
     pub(super) fn note_full(&self) -> bool {
-        let word = self.slots.read();
-        let first = !word.draining() && self.slots.found_full(word);
+        let word = self.room.slots.read();
+        let first = !word.draining() && self.room.slots.found_full(word);
         if first {
             self.episode(word);
         }
@@ -83,15 +126,18 @@ impl Gate {
             }
             begins
         };
-        self.observe();
+        self.observe_pace();
         // Not under the lock: a subscriber may well look at the gate.
         if begins {
-            events::full(&self.settings.name, word.limit(), word.in_flight());
+            match self.room.per_second() {
+                Some(per_second) => events::over_rate(&self.settings.name, per_second),
+                None => events::full(&self.settings.name, word.limit(), word.in_flight()),
+            }
         }
     }
 
     /// Works out the pace and the hint.
-    fn observe(&self) {
+    fn observe_pace(&self) {
         let now = self.clock.now();
         let counts = self.counts();
         let waiting = self.waiting();
@@ -117,7 +163,7 @@ impl Gate {
         };
         let now = self.clock.now();
         let counts = self.counts();
-        let word = self.slots.read();
+        let word = self.room.slots.read();
         let mut produced_count = counts.completed
             + self.left.load(Ordering::Relaxed)
             + (present + word.in_flight()) as u64;
@@ -136,7 +182,10 @@ impl Gate {
             consumed_count: counts.completed,
             throughput_rate,
             backpressure_events: watch.episodes,
-            current_rate_limit: word.limit() as f64,
+            current_rate_limit: match self.room.per_second() {
+                Some(per_second) if word.limit() == MAX_LIMIT => per_second,
+                _ => word.limit() as f64,
+            },
         }
     }
 }

@@ -5,7 +5,7 @@ use http::{Response, request, response};
 
 use super::BackpressureLayer;
 use crate::{
-    Rejected,
+    RateHeaders, Rejected,
     limit::Outcome,
     protocol::{Http, Plain, ReleaseAt, SampleAt},
 };
@@ -56,6 +56,45 @@ impl BackpressureLayer<Http> {
         F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
     {
         self.protocol.exempt(exempt);
+        self
+    }
+
+    /// What a request takes from a rate. Default: 1. It sees the head; what only the body tells comes as a
+    /// [`Demand`](crate::Demand) in the request's extensions, which has the last word.
+    ///
+    /// It is an estimate. What the request really cost is said with the [`Charge`](crate::Charge) that the layer puts into the
+    /// extensions of the request; the rates are settled when the response ends. What was taken for a request that never
+    /// reached the service is given back.
+    ///
+    /// ```
+    /// use tower_backpressure::{BackpressureLayer, rate::TokenBucket};
+    ///
+    /// let layer = BackpressureLayer::rate(TokenBucket::per_second(100).burst(500))
+    ///     .cost(|head| if head.uri.path().starts_with("/search") { 10 } else { 1 });
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn cost<F>(mut self, cost: F) -> Self
+    where
+        F: Fn(&request::Parts) -> u64 + Send + Sync + 'static,
+    {
+        self.protocol.cost(cost);
+        self
+    }
+
+    /// Tells clients with each response how much is left of the rates, in headers of this kind. Default: none. May be called
+    /// once for each kind. Exempt requests are not told.
+    ///
+    /// ```
+    /// use tower_backpressure::{BackpressureLayer, RateHeaders, rate::TokenBucket};
+    ///
+    /// let layer = BackpressureLayer::rate(TokenBucket::per_second(50).burst(100))
+    ///     .rate_headers(RateHeaders::RateLimit);
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn rate_headers(mut self, kind: RateHeaders) -> Self {
+        self.protocol.rate_headers(kind);
         self
     }
 

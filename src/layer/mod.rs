@@ -13,6 +13,7 @@ use crate::{
     gate::{Gate, Learner, Settings},
     limit::{Limit, MAX_LIMIT},
     protocol,
+    rate::Rate,
     strategy::Strategy,
 };
 
@@ -30,24 +31,28 @@ const MAX_WAITING: usize = 1024;
 /// | [`drop_newest`](Self::drop_newest) | a fixed limit | the arriving request is refused at once |
 /// | [`drop_oldest`](Self::drop_oldest) | a fixed limit | it waits; if too many do, the longest waiter is refused |
 /// | [`adaptive`](Self::adaptive) | a limit that finds itself | the arriving request is refused at once |
+/// | [`rate`](Self::rate) | so many start per time | the arriving request is refused at once, or [waits](Self::wait) |
 ///
 /// # Setters
 ///
-/// They come in any order, but `.plain()` before any closure, and the first four before the gate is shared by `.handle()`,
+/// They come in any order, but `.plain()` before any closure, and the first six before the gate is shared by `.handle()`,
 /// `.clone()` or `.layer()`. The others belong to the one layer that they are called on: two clones with different
 /// closures share one limit.
 ///
 /// | setter | default | meaning |
 /// |---|---|---|
 /// | [`named`](Self::named) | the strategy's name | the label `gate` in metrics and events |
-/// | [`max_waiting`](Self::max_waiting) | 1024 for `block`, 0 for `drop_newest` and `adaptive` | how many may wait |
+/// | [`and_rate`](Self::and_rate) | none | a further limit in the same decision |
+/// | [`max_waiting`](Self::max_waiting) | 1024 for `block`, 0 for `drop_newest`, `adaptive` and `rate` | how many may wait |
+/// | [`wait`](Self::wait) | off | `max_waiting(1024)` |
 /// | [`max_wait`](Self::max_wait) | none | how long one may wait |
 /// | [`shadow`](Self::shadow) | off | decide and record, refuse nobody |
 /// | `release_at` | `BodyEnd` | when the slot comes back |
 /// | `sample_at` | `Auto` | when the latency is measured |
+/// | `cost` | 1 | what a request takes from a rate |
 /// | `exempt` | nobody | requests that are none of the gate's business |
 /// | `classify` | by status | how a request went |
-/// | `respond` | 503, or gRPC's `UNAVAILABLE` | the refusal |
+/// | `respond` | 503 or 429, or gRPC's status | the refusal |
 #[derive(Clone, Debug)]
 pub struct BackpressureLayer<P = protocol::Default> {
     gate: Arc<Gate>,
@@ -169,6 +174,44 @@ impl BackpressureLayer {
         ))
     }
 
+    /// As many requests start per time as `rate` lets in; the next one is refused with the time after which there is room.
+    ///
+    /// Over HTTP that is a 429 with the exact `Retry-After`, rounded up; for a gRPC call `RESOURCE_EXHAUSTED`. A request that asks
+    /// for more than can ever be spent at once is refused for good, and told so. With [`wait`](Self::wait) requests are paced
+    /// instead.
+    ///
+    /// How many run at once is not limited. For both, begin with the limit: `BackpressureLayer::drop_newest(50).and_rate(rate)`.
+    ///
+    /// # Panics
+    ///
+    /// If the rate's settings contradict each other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_backpressure::{BackpressureLayer, rate::{SlidingWindow, TokenBucket}};
+    ///
+    /// let layer = BackpressureLayer::rate(TokenBucket::per_second(50).burst(100));
+    /// let layer = BackpressureLayer::rate(SlidingWindow::new(500, Duration::from_secs(10)));
+    /// # let _ = layer;
+    /// ```
+    #[track_caller]
+    pub fn rate(rate: impl Rate) -> Self {
+        built(Self::try_rate(rate))
+    }
+
+    /// Like [`rate`](Self::rate), for settings that come from a file.
+    ///
+    /// # Errors
+    ///
+    /// If the rate's settings contradict each other.
+    pub fn try_rate(rate: impl Rate) -> Result<Self, ConfigError> {
+        let mut layer = Self::new(MAX_LIMIT, "rate", Strategy::DropNewest, 0, None);
+        layer.gate_mut("rate").add_rate(Box::new(rate))?;
+        Ok(layer)
+    }
+
     fn fixed(limit: usize, strategy: Strategy, max_waiting: usize) -> Result<Self, ConfigError> {
         let limit = at_least_one("limit", limit)?.min(MAX_LIMIT);
         Ok(Self::new(
@@ -220,7 +263,54 @@ impl<P> BackpressureLayer<P> {
         self
     }
 
-    /// How many may wait for a slot. Default: 1024 for `block`, 0 for `drop_newest` and `adaptive`, as told for
+    /// One more rate that a request has to find room in, beside the limit or the rates that there are. They decide together:
+    /// a request that one of them refuses takes nothing of the others.
+    ///
+    /// ```
+    /// use tower_backpressure::{BackpressureLayer, rate::{Requests, TokenBucket}};
+    ///
+    /// // What an LLM provider allows: 20 at once, 500 requests a minute, 200 000 tokens a minute.
+    /// let layer = BackpressureLayer::drop_newest(20)
+    ///     .and_rate(Requests::new(TokenBucket::per_minute(500)))
+    ///     .and_rate(TokenBucket::per_minute(200_000).burst(20_000))
+    ///     .cost(|head| match head.headers.get("x-prompt-tokens") {
+    ///         Some(tokens) => tokens.to_str().ok().and_then(|n| n.parse().ok()).unwrap_or(1000),
+    ///         None => 1000,
+    ///     });
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the rate's settings contradict each other, or the gate is shared already.
+    #[track_caller]
+    #[must_use]
+    pub fn and_rate(mut self, rate: impl Rate) -> Self {
+        built(self.gate_mut("and_rate").add_rate(Box::new(rate)));
+        self
+    }
+
+    /// Requests over the limit or the rate wait for their turn instead of being refused, first come first served: a rate
+    /// then paces them. Short for `.max_waiting(1024)` where nobody may wait otherwise.
+    ///
+    /// [`max_waiting`](Self::max_waiting) and [`max_wait`](Self::max_wait) bound the waiting; whoever is beyond them is refused.
+    /// One that leaves while it waits gives its place, and what it would have spent, to those behind it. The pace is kept
+    /// by tokio's timer, to the millisecond; requests that it was late for follow at once, up to 5 ms worth of them. Without
+    /// a tokio runtime with its time enabled nobody tells a waiter that its time has come.
+    ///
+    /// # Panics
+    ///
+    /// If the gate is shared already.
+    #[track_caller]
+    #[must_use]
+    pub fn wait(self) -> Self {
+        match self.gate.settings().rules.max_waiting {
+            0 => self.max_waiting(MAX_WAITING),
+            _ => self,
+        }
+    }
+
+    /// How many may wait for a slot. Default: 1024 for `block`, 0 for `drop_newest`, `adaptive` and `rate`, as told for
     /// `drop_oldest`.
     ///
     /// Each waiting request costs some 200 bytes here, and whatever the request itself holds. Where waiting is worth it
@@ -242,7 +332,9 @@ impl<P> BackpressureLayer<P> {
         self
     }
 
-    /// How long a request may wait for a slot; then it is refused. Default: as long as its caller does.
+    /// How long a request may wait for a slot; then it is refused. Default: as long as its caller does, which is longer than
+    /// it should be where the server does not see that a caller has left: hyper does not, over HTTP/1, while the rest of a
+    /// body is unread. Set it to what callers are willing to wait.
     ///
     /// Measured to the millisecond by tokio's timer. Where the service is driven without a tokio runtime, or by one whose
     /// time is not enabled (tokio then reports one panic of a background task), a waiter finds out only when it is polled.

@@ -2,16 +2,24 @@
 //!
 //! A look-up by name costs 30 to 100 ns for each call, a kept handle 2. Handles are taken at the first request, not when
 //! the layer is made: an application may well build its router before it installs its exporter. Where there was no
-//! recorder then, one that shows up later is noticed within a few dozen requests.
+//! recorder then, one that shows up later is noticed within a few dozen requests; until then a request costs one look at
+//! an empty cell. A recorder that panics is not heard, and nobody else notices.
 
-use std::{sync::OnceLock, time::Duration};
-
-use metrics::{
-    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
-    gauge, histogram,
+use std::{
+    cell::Cell,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use crate::{Reason, gate::Gate, limit::Outcome};
+use metrics::{
+    Counter, Gauge, Histogram, IntoF64, Key, Label, Level, Metadata, counter, describe_counter,
+    describe_gauge, describe_histogram, gauge, histogram,
+};
+
+use crate::{Reason, contained::contained, gate::Gate, limit::Outcome};
 
 const LIMIT: &str = "backpressure_limit";
 const IN_FLIGHT: &str = "backpressure_in_flight";
@@ -19,6 +27,7 @@ const WAITING: &str = "backpressure_waiting";
 const ADMITTED: &str = "backpressure_admitted_total";
 const REJECTED: &str = "backpressure_rejected_total";
 const COMPLETED: &str = "backpressure_completed_total";
+const RATE: &str = "backpressure_rate_per_second";
 const WAIT: &str = "backpressure_wait_seconds";
 const LATENCY: &str = "backpressure_latency_seconds";
 
@@ -29,18 +38,25 @@ const OUTCOMES: [Outcome; 4] = [
     Outcome::Cancelled,
 ];
 
+/// Whether a recorder has been installed meanwhile is looked up once in so many requests.
+const REQUESTS_PER_LOOK: u64 = 64;
+
 /// What one gate reports.
 #[derive(Debug, Default)]
 pub(crate) struct Recording {
-    /// Taken at the first request, from whatever recorder there was, if any.
-    first: OnceLock<Handles>,
-    /// Taken once there certainly was one.
-    sure: OnceLock<Handles>,
+    /// Taken once somebody listens. Until then nothing is reported, and nothing but this is looked at.
+    handles: OnceLock<Handles>,
+    /// Whether it has ever been looked for somebody.
+    looked: AtomicBool,
+    /// Of the gauge by which that is found out.
+    key: OnceLock<Key>,
 }
 
 #[derive(Debug)]
 struct Handles {
     limit: Gauge,
+    /// Of a gate that has one.
+    rate: Option<Gauge>,
     in_flight: Gauge,
     waiting: Gauge,
     admitted: Counter,
@@ -55,82 +71,114 @@ impl Recording {
         Self::default()
     }
 
-    /// Whether somebody looks at times. A recorder without any size cannot be told from none; it is given a latency
-    /// only where the limit needs one anyway.
+    /// A request was let in. Whether anybody wants to know how long it takes.
     #[inline]
-    pub(crate) fn wants_time(&self) -> bool {
-        self.sure.get().is_some()
-    }
-
-    /// Looks whether there is a recorder by now. To be called now and then.
-    pub(crate) fn look_again(&self, gate: &Gate) {
-        if self.sure.get().is_none() && recorder_installed() {
-            self.sure.get_or_init(|| Handles::new(gate));
+    pub(crate) fn admitted(&self, gate: &Gate) -> bool {
+        match self.handles(gate) {
+            Some(handles) => {
+                handles.admitted(gate);
+                true
+            }
+            None => false,
         }
     }
 
+    /// The `nth` permit came back.
     #[inline]
-    pub(crate) fn admitted(&self, gate: &Gate) {
-        let handles = self.handles(gate);
-        handles.admitted.increment(1);
-        handles.show_in_flight(gate);
-    }
-
-    #[inline]
-    pub(crate) fn completed(&self, gate: &Gate, outcome: Outcome) {
-        let handles = self.handles(gate);
-        handles.completed[outcome as usize].increment(1);
-        handles.show_in_flight(gate);
+    pub(crate) fn completed(&self, gate: &Gate, outcome: Outcome, nth: u64) {
+        if let Some(handles) = self.handles.get() {
+            handles.completed(gate, outcome);
+        } else if nth % REQUESTS_PER_LOOK == 0 {
+            self.look(gate);
+        }
     }
 
     #[inline]
     pub(crate) fn rejected(&self, gate: &Gate, reason: Reason) {
-        self.handles(gate).rejected[reason as usize].increment(1);
-    }
-
-    pub(crate) fn in_flight(&self, gate: &Gate) {
-        self.handles(gate).show_in_flight(gate);
-    }
-
-    pub(crate) fn waiting(&self, gate: &Gate) {
-        self.handles(gate).show_waiting(gate);
-    }
-
-    pub(crate) fn waited(&self, gate: &Gate, waited: Duration) {
-        self.handles(gate).wait.record(waited);
-    }
-
-    #[inline]
-    pub(crate) fn latency(&self, gate: &Gate, latency: Duration) {
-        self.handles(gate).latency.record(latency);
-    }
-
-    pub(crate) fn limit(&self, gate: &Gate) {
-        self.handles(gate).show_limit(gate);
-    }
-
-    #[inline]
-    fn handles(&self, gate: &Gate) -> &Handles {
-        match self.sure.get().or_else(|| self.first.get()) {
-            Some(handles) => handles,
-            None => self.take(gate),
+        if let Some(handles) = self.handles(gate) {
+            contained(|| handles.rejected[reason as usize].increment(1));
         }
     }
 
+    pub(crate) fn in_flight(&self, gate: &Gate) {
+        if let Some(handles) = self.handles(gate) {
+            contained(|| handles.show_in_flight(gate));
+        }
+    }
+
+    pub(crate) fn waiting(&self, gate: &Gate) {
+        if let Some(handles) = self.handles(gate) {
+            contained(|| handles.show_waiting(gate));
+        }
+    }
+
+    pub(crate) fn waited(&self, gate: &Gate, waited: Duration) {
+        if let Some(handles) = self.handles(gate) {
+            contained(|| handles.wait.record(waited));
+        }
+    }
+
+    pub(crate) fn latency(&self, latency: Duration) {
+        if let Some(handles) = self.handles.get() {
+            contained(|| handles.latency.record(latency));
+        }
+    }
+
+    pub(crate) fn limit(&self, gate: &Gate) {
+        if let Some(handles) = self.handles(gate) {
+            contained(|| handles.show_limit(gate));
+        }
+    }
+
+    pub(crate) fn rate(&self, gate: &Gate) {
+        if let Some(handles) = self.handles(gate) {
+            handles.show_rate(gate);
+        }
+    }
+
+    #[inline]
+    fn handles(&self, gate: &Gate) -> Option<&Handles> {
+        match self.handles.get() {
+            Some(handles) => Some(handles),
+            None if self.looked.load(Ordering::Relaxed) => None,
+            None => self.look(gate),
+        }
+    }
+
+    /// Takes the handles, if there is a recorder by now.
     #[cold]
-    fn take(&self, gate: &Gate) -> &Handles {
-        let handles = if recorder_installed() {
-            &self.sure
-        } else {
-            &self.first
-        };
-        handles.get_or_init(|| Handles::new(gate))
+    fn look(&self, gate: &Gate) -> Option<&Handles> {
+        self.looked.store(true, Ordering::Relaxed);
+        let key = self
+            .key
+            .get_or_init(|| Key::from_parts(IN_FLIGHT, vec![label(gate)]));
+        contained(|| {
+            let heard = metrics::with_recorder(|recorder| {
+                let metadata = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+                is_heard(&recorder.register_gauge(key, &metadata))
+            });
+            heard.then(|| self.handles.get_or_init(|| Handles::new(gate)))
+        })?
     }
 }
 
-/// `metrics` does not say whether a recorder is installed, but the one that stands in for none has no size.
-fn recorder_installed() -> bool {
-    metrics::with_recorder(|recorder| size_of_val(recorder) > 0)
+fn label(gate: &Gate) -> Label {
+    Label::new("gate", gate.settings().name.clone())
+}
+
+/// `metrics` does not say whether a recorder is installed; but a gauge that nobody listens to does not ask for the number that
+/// it is moved by.
+fn is_heard(gauge: &Gauge) -> bool {
+    struct Nothing<'a>(&'a Cell<bool>);
+    impl IntoF64 for Nothing<'_> {
+        fn into_f64(self) -> f64 {
+            self.0.set(true);
+            0.0
+        }
+    }
+    let asked = Cell::new(false);
+    gauge.increment(Nothing(&asked));
+    asked.get()
 }
 
 impl Handles {
@@ -139,6 +187,7 @@ impl Handles {
         let name = gate.settings().name.clone();
         let handles = Self {
             limit: gauge!(LIMIT, "gate" => name.clone()),
+            rate: (gate.room().has_rates()).then(|| gauge!(RATE, "gate" => name.clone())),
             in_flight: gauge!(IN_FLIGHT, "gate" => name.clone()),
             waiting: gauge!(WAITING, "gate" => name.clone()),
             admitted: counter!(ADMITTED, "gate" => name.clone()),
@@ -152,13 +201,36 @@ impl Handles {
             latency: histogram!(LATENCY, "gate" => name.clone()),
         };
         handles.show_limit(gate);
+        handles.show_rate(gate);
         handles.show_in_flight(gate);
         handles.show_waiting(gate);
         handles
     }
 
+    #[inline(never)]
+    fn admitted(&self, gate: &Gate) {
+        contained(|| {
+            self.admitted.increment(1);
+            self.show_in_flight(gate);
+        });
+    }
+
+    #[inline(never)]
+    fn completed(&self, gate: &Gate, outcome: Outcome) {
+        contained(|| {
+            self.completed[outcome as usize].increment(1);
+            self.show_in_flight(gate);
+        });
+    }
+
     fn show_limit(&self, gate: &Gate) {
-        show(&self.limit, || gate.slots().read().limit());
+        show(&self.limit, || gate.room().slots.read().limit());
+    }
+
+    fn show_rate(&self, gate: &Gate) {
+        if let (Some(gauge), Some(rate)) = (&self.rate, gate.room().per_second()) {
+            gauge.set(rate);
+        }
     }
 
     fn show_waiting(&self, gate: &Gate) {
@@ -167,7 +239,7 @@ impl Handles {
 
     #[inline]
     fn show_in_flight(&self, gate: &Gate) {
-        show(&self.in_flight, || gate.slots().read().in_flight());
+        show(&self.in_flight, || gate.room().slots.read().in_flight());
     }
 }
 
@@ -187,6 +259,7 @@ fn show(gauge: &Gauge, read: impl Fn() -> usize) {
 
 fn describe() {
     describe_gauge!(LIMIT, "How many requests may be in flight.");
+    describe_gauge!(RATE, "How much may start per second.");
     describe_gauge!(IN_FLIGHT, "Requests that hold a permit.");
     describe_gauge!(WAITING, "Requests waiting for a permit.");
     describe_counter!(ADMITTED, "Requests that got a permit.");

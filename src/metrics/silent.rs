@@ -12,15 +12,13 @@ impl Recording {
         Self
     }
 
-    pub(crate) fn wants_time(&self) -> bool {
+    #[inline]
+    pub(crate) fn admitted(&self, _: &Gate) -> bool {
         false
     }
 
-    pub(crate) fn look_again(&self, _: &Gate) {}
-
-    pub(crate) fn admitted(&self, _: &Gate) {}
-
-    pub(crate) fn completed(&self, _: &Gate, _: Outcome) {}
+    #[inline]
+    pub(crate) fn completed(&self, _: &Gate, _: Outcome, _: u64) {}
 
     pub(crate) fn rejected(&self, _: &Gate, _: Reason) {}
 
@@ -30,7 +28,9 @@ impl Recording {
 
     pub(crate) fn waited(&self, _: &Gate, _: Duration) {}
 
-    pub(crate) fn latency(&self, _: &Gate, _: Duration) {}
+    pub(crate) fn latency(&self, _: Duration) {}
 
     pub(crate) fn limit(&self, _: &Gate) {}
+
+    pub(crate) fn rate(&self, _: &Gate) {}
 }

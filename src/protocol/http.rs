@@ -2,21 +2,21 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
-    request, response,
+    HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_TYPE, request, response,
 };
 use http_body::Body;
 
 use super::{
-    Protocol, Sees, accept,
+    Protocol, Seen, Sees,
     body::{Hold, ResponseBody},
-    grpc,
+    grpc, hint, quota, refusal,
     sealed::Sealed,
 };
-use crate::{Rejected, gate::Permit, limit::Outcome};
-
-const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+use crate::{
+    Charge, Demand, RateHeaders, Rejected,
+    gate::{Gate, Permit},
+    limit::Outcome,
+};
 
 /// What is sent while the work goes on.
 const STREAMS: [&str; 7] = [
@@ -30,15 +30,18 @@ const STREAMS: [&str; 7] = [
 ];
 
 type Exempt = dyn Fn(&request::Parts) -> bool + Send + Sync;
+type Cost = dyn Fn(&request::Parts) -> u64 + Send + Sync;
 type Classify = dyn Fn(&response::Parts) -> Outcome + Send + Sync;
 type Respond = dyn Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync;
 
 /// HTTP and gRPC: a refusal is a response, the permit rides on the response's body.
 ///
-/// A request with `content-type: application/grpc*` is refused with gRPC's status `UNAVAILABLE` and
-/// `grpc-retry-pushback-ms`, any other with `503 Service Unavailable`, `Retry-After` (whole seconds, at least 1) and
-/// `retry-after-ms`. The rest of a refused request's body is left to the server: hyper closes an HTTP/1 connection on
-/// which more of it is to come, and keeps one on which there is none.
+/// A request whose content type is gRPC's or gRPC-Web's (`application/grpc`, `application/grpc+proto`,
+/// `application/grpc-web-text`, ...) is refused with gRPC's status `UNAVAILABLE` and `grpc-retry-pushback-ms`, any other
+/// with `503 Service Unavailable`, `Retry-After` (whole seconds, at least 1) and `retry-after-ms`. Over a rate these are
+/// `RESOURCE_EXHAUSTED` and `429 Too Many Requests`; where it is no use to come back, or not within a minute,
+/// `x-should-retry: false` says so. The rest of a refused request's body is left to the server: hyper closes an HTTP/1
+/// connection on which more of it is to come, and keeps one on which there is none.
 #[derive(Clone, Default)]
 pub struct Http {
     pub(crate) release_at: ReleaseAt,
@@ -52,6 +55,24 @@ struct Policy {
     exempt: Option<Arc<Exempt>>,
     classify: Option<Arc<Classify>>,
     respond: Option<Arc<Respond>>,
+    cost: Option<Arc<Cost>>,
+    rate_headers: Vec<RateHeaders>,
+}
+
+impl Policy {
+    fn looks(&self) -> bool {
+        self.exempt.is_some() || self.cost.is_some()
+    }
+
+    fn tell_rates(&self, gate: &Gate, headers: &mut HeaderMap) {
+        if self.rate_headers.is_empty() || !gate.has_rates() {
+            return;
+        }
+        let quotas = gate.quotas();
+        for kind in &self.rate_headers {
+            quota::tell(*kind, quotas.iter().copied(), headers);
+        }
+    }
 }
 
 /// When the slot comes back.
@@ -95,6 +116,7 @@ pub enum Asked {
 }
 
 impl Http {
+    /// Closures, or headers, which only HTTP has.
     pub(crate) fn has_closures(&self) -> bool {
         self.policy.is_some()
     }
@@ -108,6 +130,13 @@ impl Http {
             None => Arc::new(exempt),
             Some(others) => Arc::new(move |head: &request::Parts| others(head) || exempt(head)),
         });
+    }
+
+    pub(crate) fn cost<F>(&mut self, cost: F)
+    where
+        F: Fn(&request::Parts) -> u64 + Send + Sync + 'static,
+    {
+        self.policy_mut().cost = Some(Arc::new(cost));
     }
 
     pub(crate) fn classify<F>(&mut self, classify: F)
@@ -124,29 +153,67 @@ impl Http {
         self.policy_mut().respond = Some(Arc::new(respond));
     }
 
+    pub(crate) fn rate_headers(&mut self, kind: RateHeaders) {
+        let policy = self.policy_mut();
+        if !policy.rate_headers.contains(&kind) {
+            policy.rate_headers.push(kind);
+        }
+    }
+
     fn policy_mut(&mut self) -> &mut Policy {
         Arc::make_mut(self.policy.get_or_insert_default())
     }
 
-    fn when_to_sample(&self, head: &response::Parts) -> SampleAt {
-        match self.sample_at {
-            SampleAt::Auto if is_stream(head) => SampleAt::FirstFrame,
-            SampleAt::Auto => SampleAt::Head,
-            chosen => chosen,
+    fn when_to_sample(&self, content: Content) -> SampleAt {
+        match (self.sample_at, content) {
+            (SampleAt::Auto, Content::Whole) => SampleAt::Head,
+            (SampleAt::Auto, _) => SampleAt::FirstFrame,
+            (chosen, _) => chosen,
         }
     }
 
     /// How it went, and whether the trailers may yet tell otherwise.
-    fn outcome(&self, head: &response::Parts) -> (Outcome, bool) {
+    fn outcome(&self, head: &response::Parts, content: Content) -> (Outcome, bool) {
         if let Some(classify) = self.policy.as_ref().and_then(|p| p.classify.as_ref()) {
             return (classify(head), false);
         }
-        if !grpc::speaks(&head.headers) {
-            return (outcome_of(head.status), false);
+        match content {
+            Content::Grpc => match grpc::outcome(&head.headers) {
+                Some(outcome) => (outcome, false),
+                None => (outcome_of(head.status), true),
+            },
+            _ => (outcome_of(head.status), false),
         }
-        match grpc::outcome(&head.headers) {
-            Some(outcome) => (outcome, false),
-            None => (outcome_of(head.status), true),
+    }
+}
+
+/// What a response's content type says of how it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// The head comes when the work is done.
+    Whole,
+    /// The head comes before the work.
+    Stream,
+    /// Likewise, and the trailers tell how it went.
+    Grpc,
+}
+
+impl Content {
+    fn of(head: &response::Parts) -> Self {
+        let Some(content_type) = head.headers.get(CONTENT_TYPE) else {
+            return Self::Whole;
+        };
+        let essence = content_type.as_bytes().split(|byte| *byte == b';').next();
+        let essence = essence.unwrap_or_default().trim_ascii();
+        if grpc::is_grpc(content_type) {
+            Self::Grpc
+        } else if STREAMS
+            .iter()
+            .any(|stream| essence.eq_ignore_ascii_case(stream.as_bytes()))
+        {
+            Self::Stream
+        } else {
+            Self::Whole
         }
     }
 }
@@ -155,7 +222,7 @@ impl Sealed for Http {}
 
 impl Sees for Http {
     fn sees_requests(&self) -> bool {
-        self.policy.as_ref().is_some_and(|p| p.exempt.is_some())
+        self.policy.as_ref().is_some_and(|policy| policy.looks())
     }
 }
 
@@ -168,13 +235,24 @@ where
     type Error = E;
     type Asked = Asked;
 
-    fn exempt(&self, request: Request<Q>) -> (Request<Q>, bool) {
-        let Some(exempt) = self.policy.as_ref().and_then(|p| p.exempt.as_ref()) else {
-            return (request, false);
+    fn look(&self, request: Request<Q>) -> (Request<Q>, Seen) {
+        let told = request.extensions().get::<Demand>().copied();
+        let Some(policy) = self.policy.as_ref().filter(|policy| policy.looks()) else {
+            let seen = Seen {
+                exempt: false,
+                demand: told,
+            };
+            return (request, seen);
         };
         let (head, body) = request.into_parts();
-        let exempt = exempt(&head);
-        (Request::from_parts(head, body), exempt)
+        let exempt = policy.exempt.as_ref().is_some_and(|exempt| exempt(&head));
+        let cost = || policy.cost.as_ref().map(|cost| Demand::of(cost(&head)));
+        let demand = if exempt { None } else { told.or_else(cost) };
+        (Request::from_parts(head, body), Seen { exempt, demand })
+    }
+
+    fn hand(&self, request: &mut Request<Q>, charge: &Charge) {
+        request.extensions_mut().insert(charge.clone());
     }
 
     fn asked(&self, request: &Request<Q>) -> Asked {
@@ -185,7 +263,12 @@ where
         }
     }
 
-    fn refuse(&self, request: Request<Q>, rejected: Rejected) -> Result<Self::Response, E> {
+    fn refuse(
+        &self,
+        request: Request<Q>,
+        rejected: Rejected,
+        gate: &Gate,
+    ) -> Result<Self::Response, E> {
         let (head, _) = request.into_parts();
         let respond = self.policy.as_ref().and_then(|p| p.respond.as_ref());
         let mut response = if grpc::speaks(&head.headers) {
@@ -193,8 +276,11 @@ where
         } else if let Some(respond) = respond {
             respond(&head, &rejected)
         } else {
-            refusal(&head, &rejected)
+            refusal::refusal(&head, &rejected)
         };
+        if let Some(policy) = &self.policy {
+            policy.tell_rates(gate, response.headers_mut());
+        }
         response.extensions_mut().insert(rejected);
         Ok(response.map(ResponseBody::refusal))
     }
@@ -215,15 +301,25 @@ where
                 return Err(error);
             }
         };
-        let (head, body) = response.into_parts();
-        let (outcome, trailers_tell) = self.outcome(&head);
+        let (mut head, body) = response.into_parts();
+        if let Some(policy) = &self.policy {
+            policy.tell_rates(permit.gate(), &mut head.headers);
+        }
+        let content = Content::of(&head);
+        let (outcome, trailers_tell) = self.outcome(&head, content);
         if has_no_body(asked, head.status) || body.is_end_stream() {
             // The server will not ask for a body that cannot come.
-            permit.sample(outcome);
+            let hint = permit
+                .wants_hint()
+                .then(|| hint::retry_after(&head.headers));
+            permit.sample_hinted(outcome, hint.flatten());
             drop(permit);
             return Ok(Response::from_parts(head, ResponseBody::new(body, None)));
         }
-        let sample_at = self.when_to_sample(&head);
+        if outcome == Outcome::Overload && permit.wants_hint() {
+            permit.sample_hinted(outcome, hint::retry_after(&head.headers));
+        }
+        let sample_at = self.when_to_sample(content);
         if sample_at == SampleAt::Head {
             permit.sample(outcome);
         }
@@ -256,29 +352,6 @@ impl fmt::Debug for Http {
     }
 }
 
-/// The refusal of a request with this head that is not gRPC.
-fn refusal(asked: &request::Parts, rejected: &Rejected) -> Response<Bytes> {
-    let retry_after = rejected.retry_after();
-    let millis = retry_after.as_millis().max(1) as u64;
-    let (content_type, body) = if accept::prefers_text(asked.headers.get_all(ACCEPT)) {
-        ("text/plain; charset=utf-8", format!("{rejected}\n"))
-    } else {
-        let reason = rejected.reason().as_str();
-        let body = format!(
-            r#"{{"error":"overloaded","reason":"{reason}","message":"{rejected}","retry_after_ms":{millis}}}"#
-        );
-        ("application/json", body)
-    };
-    let mut response = Response::new(Bytes::from(body));
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    let seconds = millis.div_ceil(1000).clamp(1, 60);
-    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
-    response
-}
-
 /// What a status says about load. Failures for other reasons say nothing.
 fn outcome_of(status: StatusCode) -> Outcome {
     match status.as_u16() {
@@ -296,18 +369,4 @@ fn has_no_body(asked: Asked, status: StatusCode) -> bool {
         || status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED
-}
-
-/// Whether the head comes before the work.
-fn is_stream(head: &response::Parts) -> bool {
-    let Some(content_type) = head.headers.get(CONTENT_TYPE) else {
-        return false;
-    };
-    let content_type = content_type.as_bytes();
-    let essence = content_type.split(|byte| *byte == b';').next();
-    let essence = essence.unwrap_or_default().trim_ascii();
-    grpc::speaks(&head.headers)
-        || STREAMS
-            .iter()
-            .any(|stream| essence.eq_ignore_ascii_case(stream.as_bytes()))
 }

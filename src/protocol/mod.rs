@@ -10,17 +10,27 @@ mod body;
 #[cfg(feature = "http")]
 mod grpc;
 #[cfg(feature = "http")]
+mod hint;
+#[cfg(feature = "http")]
 mod http;
 mod plain;
+#[cfg(feature = "http")]
+mod quota;
+#[cfg(feature = "http")]
+mod refusal;
 
 use self::sealed::Sealed;
-use crate::{Rejected, gate::Permit};
+use crate::{
+    Charge, Demand, Rejected,
+    gate::{Gate, Permit},
+};
 
-pub use self::plain::{Classify, Exempt, Plain, Policy};
+pub use self::plain::{Classify, Cost, Exempt, Plain, Policy, Settle};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,
     http::{Http, ReleaseAt, SampleAt},
+    quota::RateHeaders,
 };
 
 /// The protocol of a layer as it is made.
@@ -46,14 +56,22 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
     /// What has to be remembered of a request until its answer.
     type Asked;
 
-    /// Whether the gate is none of this request's business.
-    fn exempt(&self, request: Req) -> (Req, bool);
+    /// What there is to see of a request before it is let in.
+    fn look(&self, request: Req) -> (Req, Seen);
+
+    /// Hands the charge of a request to the service.
+    fn hand(&self, request: &mut Req, charge: &Charge);
 
     /// To be called just before the request goes to the inner service.
     fn asked(&self, request: &Req) -> Self::Asked;
 
     /// The answer to a request that was refused.
-    fn refuse(&self, request: Req, rejected: Rejected) -> Result<Self::Response, Self::Error>;
+    fn refuse(
+        &self,
+        request: Req,
+        rejected: Rejected,
+        gate: &Gate,
+    ) -> Result<Self::Response, Self::Error>;
 
     /// The inner service has answered: what goes out. The permit goes with it if it is needed for longer; what is left of
     /// it is dropped next.
@@ -66,6 +84,15 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
 
     /// The inner service is no more.
     fn error(&self, error: E) -> Self::Error;
+}
+
+/// What was seen of a request before it was let in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// The gate is none of its business.
+    pub(crate) exempt: bool,
+    /// What it asks for, where that is not what all do.
+    pub(crate) demand: Option<Demand>,
 }
 
 /// Whether requests have to be seen before they can be let in. Cannot be implemented elsewhere.

@@ -1,7 +1,11 @@
 use std::fmt;
 
-use super::{Protocol, Sees, sealed::Sealed};
-use crate::{Error, Rejected, gate::Permit, limit::Outcome};
+use super::{Protocol, Seen, Sees, sealed::Sealed};
+use crate::{
+    Charge, Demand, Error, Rejected,
+    gate::{Gate, Permit},
+    limit::Outcome,
+};
 
 /// Any service: a refusal is an [`Error::Rejected`], the permit comes back with the answer.
 ///
@@ -27,12 +31,30 @@ impl<P> Plain<P> {
         };
         Plain { policy }
     }
+
+    pub(crate) fn cost<F>(self, cost: F) -> Plain<Cost<P, F>> {
+        let policy = Cost {
+            rest: self.policy,
+            cost,
+        };
+        Plain { policy }
+    }
+
+    pub(crate) fn settle<F>(self, settle: F) -> Plain<Settle<P, F>> {
+        let policy = Settle {
+            rest: self.policy,
+            settle,
+        };
+        Plain { policy }
+    }
 }
 
 impl<P> Sealed for Plain<P> {}
 impl Sealed for () {}
 impl<P, F> Sealed for Exempt<P, F> {}
 impl<P, F> Sealed for Classify<P, F> {}
+impl<P, F> Sealed for Cost<P, F> {}
+impl<P, F> Sealed for Settle<P, F> {}
 
 impl<P: Sees> Sees for Plain<P> {
     fn sees_requests(&self) -> bool {
@@ -48,14 +70,21 @@ where
     type Error = Error<E>;
     type Asked = ();
 
-    fn exempt(&self, request: Req) -> (Req, bool) {
-        let exempt = self.policy.exempts(&request);
-        (request, exempt)
+    #[inline]
+    fn look(&self, request: Req) -> (Req, Seen) {
+        let seen = Seen {
+            exempt: self.policy.exempts(&request),
+            demand: self.policy.cost(&request).map(Demand::of),
+        };
+        (request, seen)
     }
+
+    /// There is no place for it in a request of any kind; `.settle(f)` reads the answer instead.
+    fn hand(&self, _: &mut Req, _: &Charge) {}
 
     fn asked(&self, _: &Req) {}
 
-    fn refuse(&self, _: Req, rejected: Rejected) -> Result<Res, Error<E>> {
+    fn refuse(&self, _: Req, rejected: Rejected, _: &Gate) -> Result<Res, Error<E>> {
         Err(Error::Rejected(rejected))
     }
 
@@ -68,6 +97,9 @@ where
     ) -> Result<Res, Error<E>> {
         if let Some(permit) = permit {
             permit.sample(self.policy.outcome(&answer));
+            if let Some(cost) = self.policy.actual(&answer) {
+                permit.charge(cost);
+            }
         }
         answer.map_err(Error::Inner)
     }
@@ -89,6 +121,10 @@ pub trait Policy<Req, Res, E>: Sees {
     fn exempts(&self, request: &Req) -> bool;
     /// How it went.
     fn outcome(&self, answer: &Result<Res, E>) -> Outcome;
+    /// What the request asks for, where that is not what all do.
+    fn cost(&self, request: &Req) -> Option<u64>;
+    /// What it turned out to cost, where the answer tells.
+    fn actual(&self, answer: &Result<Res, E>) -> Option<u64>;
 }
 
 impl Sees for () {
@@ -108,6 +144,14 @@ impl<Req, Res, E> Policy<Req, Res, E> for () {
             Ok(_) => Outcome::Success,
             Err(_) => Outcome::Overload,
         }
+    }
+
+    fn cost(&self, _: &Req) -> Option<u64> {
+        None
+    }
+
+    fn actual(&self, _: &Result<Res, E>) -> Option<u64> {
+        None
     }
 }
 
@@ -142,6 +186,14 @@ where
     fn outcome(&self, answer: &Result<Res, E>) -> Outcome {
         self.rest.outcome(answer)
     }
+
+    fn cost(&self, request: &Req) -> Option<u64> {
+        self.rest.cost(request)
+    }
+
+    fn actual(&self, answer: &Result<Res, E>) -> Option<u64> {
+        self.rest.actual(answer)
+    }
 }
 
 /// What `.classify(f)` adds.
@@ -174,5 +226,95 @@ where
 
     fn outcome(&self, answer: &Result<Res, E>) -> Outcome {
         (self.classify)(answer)
+    }
+
+    fn cost(&self, request: &Req) -> Option<u64> {
+        self.rest.cost(request)
+    }
+
+    fn actual(&self, answer: &Result<Res, E>) -> Option<u64> {
+        self.rest.actual(answer)
+    }
+}
+
+/// What `.cost(f)` adds.
+#[derive(Clone, Copy)]
+pub struct Cost<P, F> {
+    rest: P,
+    cost: F,
+}
+
+impl<P, F> fmt::Debug for Cost<P, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cost").finish_non_exhaustive()
+    }
+}
+
+impl<P: Sees, F> Sees for Cost<P, F> {
+    fn sees_requests(&self) -> bool {
+        true
+    }
+}
+
+impl<P, F, Req, Res, E> Policy<Req, Res, E> for Cost<P, F>
+where
+    P: Policy<Req, Res, E>,
+    F: Fn(&Req) -> u64,
+{
+    fn exempts(&self, request: &Req) -> bool {
+        self.rest.exempts(request)
+    }
+
+    fn outcome(&self, answer: &Result<Res, E>) -> Outcome {
+        self.rest.outcome(answer)
+    }
+
+    fn cost(&self, request: &Req) -> Option<u64> {
+        Some((self.cost)(request))
+    }
+
+    fn actual(&self, answer: &Result<Res, E>) -> Option<u64> {
+        self.rest.actual(answer)
+    }
+}
+
+/// What `.settle(f)` adds.
+#[derive(Clone, Copy)]
+pub struct Settle<P, F> {
+    rest: P,
+    settle: F,
+}
+
+impl<P, F> fmt::Debug for Settle<P, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settle").finish_non_exhaustive()
+    }
+}
+
+impl<P: Sees, F> Sees for Settle<P, F> {
+    fn sees_requests(&self) -> bool {
+        self.rest.sees_requests()
+    }
+}
+
+impl<P, F, Req, Res, E> Policy<Req, Res, E> for Settle<P, F>
+where
+    P: Policy<Req, Res, E>,
+    F: Fn(&Result<Res, E>) -> Option<u64>,
+{
+    fn exempts(&self, request: &Req) -> bool {
+        self.rest.exempts(request)
+    }
+
+    fn outcome(&self, answer: &Result<Res, E>) -> Outcome {
+        self.rest.outcome(answer)
+    }
+
+    fn cost(&self, request: &Req) -> Option<u64> {
+        self.rest.cost(request)
+    }
+
+    fn actual(&self, answer: &Result<Res, E>) -> Option<u64> {
+        (self.settle)(answer)
     }
 }

@@ -13,6 +13,7 @@
 //! A bucket is what most want. A window is for an upstream that counts in one: it lets all of its limit through at once, and
 //! nothing more until the window has passed.
 
+mod remote;
 mod requests;
 mod shared;
 mod sliding_window;
@@ -22,7 +23,12 @@ use std::{fmt, time::Duration};
 
 use crate::{ConfigError, Demand, limit::Sample};
 
-pub use self::{requests::Requests, sliding_window::SlidingWindow, token_bucket::TokenBucket};
+pub use self::{
+    remote::{Deciding, Decision, OnUnavailable, Receipt, RemoteRate},
+    requests::Requests,
+    sliding_window::SlidingWindow,
+    token_bucket::TokenBucket,
+};
 
 /// Counts what starts per time, and says when there is room for more.
 ///

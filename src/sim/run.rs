@@ -10,11 +10,13 @@ use std::{
 
 use super::{Point, Report, Scenario, Tally, dist::Stream, server::Server};
 use crate::{
-    admission::{Admission, Answer, Arrival},
+    Demand,
+    admission::{Admission, Answer, Arrival, Woken},
     limit::{Limit, MAX_LIMIT, Outcome, Sample},
     pace::{Counts, Pace, jittered},
     queue::{Kind, Ticket},
-    slots::{Slots, Turn},
+    room::Room,
+    slots::Turn,
 };
 
 /// The hint of a refusal is worked out anew once in so many, as at the gate.
@@ -23,7 +25,7 @@ const REFUSALS_PER_HINT: u64 = 32;
 pub(super) struct Run<'a> {
     scenario: &'a Scenario,
     limit: Box<dyn Limit>,
-    slots: Slots,
+    room: Room,
     admission: Admission<u32>,
     server: Server,
     seed: u64,
@@ -34,7 +36,7 @@ pub(super) struct Run<'a> {
     leaving: VecDeque<(u64, u32, u32)>,
     requests: Vec<Request>,
     unused: Vec<u32>,
-    woken: Vec<u32>,
+    woken: Woken<u32>,
     admitted: u64,
     pace: Pace,
     counts: Counts,
@@ -78,7 +80,7 @@ struct Request {
     generation: u32,
     caller: Caller,
     admitted: u64,
-    in_flight: usize,
+    in_flight: u32,
     ticket: Option<Ticket>,
     /// The caller is there and has no answer yet.
     awaited: bool,
@@ -92,7 +94,7 @@ impl<'a> Run<'a> {
     pub(super) fn new(scenario: &'a Scenario, limit: Box<dyn Limit>, seed: u64) -> Self {
         let phases = scenario.phases.len();
         Self {
-            slots: Slots::new(limit.limit().clamp(1, MAX_LIMIT)),
+            room: Room::new(limit.limit().clamp(1, MAX_LIMIT)),
             limit,
             admission: Admission::new(scenario.rules),
             server: Server::new(&scenario.backend),
@@ -103,7 +105,7 @@ impl<'a> Run<'a> {
             leaving: VecDeque::new(),
             requests: Vec::new(),
             unused: Vec::new(),
-            woken: Vec::new(),
+            woken: Woken::new(),
             admitted: 0,
             pace: Pace::default(),
             counts: Counts::default(),
@@ -191,7 +193,7 @@ impl<'a> Run<'a> {
             What::Turn => {
                 self.turn_due = u64::MAX;
                 let now = self.now();
-                self.admission.turn(&self.slots, now, &mut self.woken);
+                self.admission.turn(&self.room, now, &mut self.woken);
                 self.watch_queue();
             }
         }
@@ -201,7 +203,7 @@ impl<'a> Run<'a> {
     fn attempt(&mut self, caller: Caller) {
         self.point.attempts += 1;
         let can_wait = self.scenario.rules.max_waiting > 0;
-        if let Ok(in_flight) = self.slots.try_take(Turn::AfterTheQueue) {
+        if let Ok(in_flight) = self.room.slots.try_take(Turn::AfterTheQueue) {
             let id = self.request(caller);
             return self.admit(id, in_flight);
         }
@@ -210,8 +212,15 @@ impl<'a> Run<'a> {
         }
         let id = self.request(caller);
         let now = self.now();
-        let (slots, woken) = (&self.slots, &mut self.woken);
-        match self.admission.arrive(slots, Kind::InCall, now, id, woken) {
+        let (room, woken) = (&self.room, &mut self.woken);
+        match self.admission.arrive(
+            room,
+            Kind::InCall,
+            Demand::default(),
+            now,
+            &mut Some(id),
+            woken,
+        ) {
             Arrival::Admitted(in_flight) => self.admit(id, in_flight),
             Arrival::Waiting(ticket) => {
                 self.requests[id as usize].ticket = Some(ticket);
@@ -233,10 +242,10 @@ impl<'a> Run<'a> {
                 continue;
             };
             let now = self.now();
-            let (slots, woken) = (&self.slots, &mut self.woken);
+            let (room, woken) = (&self.room, &mut self.woken);
             match self
                 .admission
-                .ask(slots, Kind::InCall, ticket, now, id, woken)
+                .ask(room, Kind::InCall, ticket, now, &mut Some(id), woken)
                 .0
             {
                 Answer::Waiting => {}
@@ -301,13 +310,13 @@ impl<'a> Run<'a> {
         let sample = Sample::new(
             self.now(),
             Duration::from_nanos(self.now - request.admitted),
-            request.in_flight,
+            request.in_flight as usize,
             outcome,
         );
-        let before = self.slots.read().limit();
+        let before = self.room.slots.read().limit();
         let after = self.limit.update(&sample).clamp(1, MAX_LIMIT);
         if after != before {
-            self.slots.set_limit(after);
+            self.room.slots.set_limit(after);
             if after > before {
                 self.look_at_queue();
             }
@@ -317,15 +326,15 @@ impl<'a> Run<'a> {
     fn give_back(&mut self, id: u32) {
         if std::mem::take(&mut self.requests[id as usize].holds) {
             self.counts.completed += 1;
-            self.slots.give_back();
+            self.room.slots.give_back();
             self.look_at_queue();
         }
     }
 
     fn look_at_queue(&mut self) {
-        if self.slots.read().waiting() {
+        if self.room.slots.read().waiting() {
             let now = self.now();
-            self.admission.turn(&self.slots, now, &mut self.woken);
+            self.admission.turn(&self.room, now, &mut self.woken);
             self.watch_queue();
         }
     }
@@ -397,7 +406,7 @@ impl<'a> Run<'a> {
         let tick = self.scenario.tick;
         while (self.point.at + tick).as_nanos() as u64 <= at {
             let end = self.point.at + tick;
-            let word = self.slots.read();
+            let word = self.room.slots.read();
             let latency = self.point_latency.checked_div(u64::from(self.point.served));
             self.report.series.push(Point {
                 at: end,

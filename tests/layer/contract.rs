@@ -5,6 +5,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_backpressure::{
     BackpressureLayer,
     limit::{Aimd, Fixed},
+    rate::TokenBucket,
 };
 
 use crate::support::Work;
@@ -28,6 +29,18 @@ fn strategies() -> Vec<(&'static str, BackpressureLayer)> {
         (
             "drop_oldest, shadow",
             BackpressureLayer::drop_oldest(2, 2).shadow(),
+        ),
+        (
+            "rate",
+            BackpressureLayer::rate(TokenBucket::per_second(1000)),
+        ),
+        (
+            "rate, paced",
+            BackpressureLayer::rate(TokenBucket::per_second(1000)).wait(),
+        ),
+        (
+            "block and a rate",
+            BackpressureLayer::block(2).and_rate(TokenBucket::per_second(1000)),
         ),
         (
             "block, refusing",

@@ -1,11 +1,14 @@
 //! Overload over real HTTP, all contenders in one run: what share of the capacity is answered in time.
 
-use std::io;
+use std::{fmt::Write, io};
 
 use axum::{Router, error_handling::HandleErrorLayer, extract::Request, response::Response};
-use backpressure_peers::load::{
-    App, COUNTED, Change, DEADLINE, Scene, WARM_UP, WORK, WORKERS, measured_capacity, refused,
-    share,
+use backpressure_peers::{
+    load::{
+        App, COUNTED, Change, DEADLINE, Scene, WARM_UP, WORK, WORKERS, measured_capacity, refused,
+        share,
+    },
+    report::{Asked, Report},
 };
 use little_loadshedder::{LoadShedLayer as LittleLayer, LoadShedResponse};
 use tower::{
@@ -117,35 +120,54 @@ fn scenes() -> Vec<Scene> {
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
-    // `cargo test --all-targets` runs benches as well, without this.
-    if !std::env::args().any(|arg| arg == "--bench") {
+    let Some(asked) = Asked::of("overload")? else {
         return Ok(());
-    }
+    };
+    let mut report = Report::new("overload", asked);
+    let summary = play(&mut report).await?;
+    report.finish(Some(&summary))
+}
+
+/// Writes the table, and gives the part of it that goes into the README.
+async fn play(to: &mut Report) -> io::Result<String> {
     let capacity = measured_capacity().await;
-    println!(
+    let scenes = scenes();
+    let title = format!(
         "{WORKERS} workers of {WORK:?} finish {capacity:.0} requests/s; callers give up after {DEADLINE:?};\n\
          {COUNTED:?} are counted after {WARM_UP:?}, at whose end the backend changes.\n\
-         Share of the capacity answered in time; * where nobody tells the server that a caller gave up.\n"
+         Share of the capacity answered in time; * where nobody tells the server that a caller gave up.\n\n{:30}",
+        ""
     );
-    let scenes = scenes();
-    print!("{:30}", "");
+    write(to, &title)?;
+    let mut summary = String::from(
+        "Share of an axum server's capacity that is answered in time when two and ten times as much is asked for, and the mean and \
+         the\nworst over these, a backend that gets slower and one that loses workers, each with callers whose leaving is \
+         noticed and not.\n\n| | 2× | 10× | mean | worst |\n|---|---|---|---|---|\n",
+    );
     for scene in &scenes {
         let star = if scene.noticed { "" } else { "*" };
-        print!("{:>11}", format!("{}{star}", scene.name));
+        write(to, &format!("{:>11}", format!("{}{star}", scene.name)))?;
     }
-    println!("{:>8}{:>8}", "mean", "worst");
+    write(to, &format!("{:>8}{:>8}\n", "mean", "worst"))?;
     for (name, front) in contenders() {
-        print!("{name:30}");
+        write(to, &format!("{name:30}"))?;
         let mut shares = Vec::new();
         for scene in &scenes {
             let share = share(scene, capacity, front).await?;
-            print!("{share:11.2}");
-            io::Write::flush(&mut io::stdout())?;
+            write(to, &format!("{share:11.2}"))?;
             shares.push(share);
         }
         let mean = shares.iter().sum::<f64>() / shares.len() as f64;
         let worst = shares.iter().copied().fold(f64::INFINITY, f64::min);
-        println!("{mean:8.2}{worst:8.2}");
+        write(to, &format!("{mean:8.2}{worst:8.2}\n"))?;
+        let (twice, tenfold) = (shares[0], shares[1]);
+        summary += &format!("| {name} | {twice:.2} | {tenfold:.2} | {mean:.2} | {worst:.2} |\n");
     }
-    Ok(())
+    Ok(summary)
+}
+
+/// At once, since it takes a while until there is a line.
+fn write(to: &mut Report, text: &str) -> io::Result<()> {
+    to.write_str(text).map_err(io::Error::other)?;
+    io::Write::flush(&mut io::stdout())
 }

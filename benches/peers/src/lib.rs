@@ -4,10 +4,15 @@
 //! times, which nobody would know in practice; where its defaults forbid a limit below 20 it is shown a second time
 //! without. What they call in flight is the number at admission here, and the number at completion in their own crates.
 
+pub mod calls;
 mod congestion;
+pub mod keepalive;
 pub mod load;
 pub mod plots;
+pub mod report;
+pub mod rounds;
 pub mod scores;
+pub mod waiters;
 
 use std::fmt;
 

@@ -1,6 +1,7 @@
 //! Plays the table, and adds up.
 
 use std::{
+    fmt::{self, Write},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -123,16 +124,22 @@ fn times(contender: &Contender) -> (Option<f64>, Option<f64>, Option<f64>) {
     (started, lost, back)
 }
 
-/// Prints rows as a table.
-pub fn print(title: &str, rows: &[Row]) {
-    println!("\n{title}\n");
-    println!(
+/// Writes rows as a table.
+///
+/// # Errors
+///
+/// If they cannot be written.
+pub fn write(to: &mut impl Write, title: &str, rows: &[Row]) -> fmt::Result {
+    writeln!(to, "\n{title}\n")?;
+    writeln!(
+        to,
         "{:32} {:>5} {:>5} {:>5} {:>5} | {:>5} {:>5} | {:>6} | {:>5} {:>5} {:>5}",
         "limit", "mean", "p10", "p5", "min", "whole", "p10", "p99/m", "cold", "lost", "back"
-    );
+    )?;
     let time = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |t| format!("{t:.1}"));
     for row in rows {
-        println!(
+        writeln!(
+            to,
             "{:32} {:5.3} {:5.3} {:5.3} {:5.3} | {:5.3} {:5.3} | {:6.2} | {:>5} {:>5} {:>5}",
             row.name,
             row.shares.mean(),
@@ -145,6 +152,7 @@ pub fn print(title: &str, rows: &[Row]) {
             time(row.cold),
             time(row.lost),
             time(row.back),
-        );
+        )?;
     }
+    Ok(())
 }

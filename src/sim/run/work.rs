@@ -9,7 +9,7 @@ use crate::{limit::Outcome, sim::dist::exponential};
 const REFUSAL: f64 = 0.02;
 
 impl Run<'_> {
-    pub(super) fn admit(&mut self, id: u32, in_flight: usize) {
+    pub(super) fn admit(&mut self, id: u32, in_flight: u32) {
         self.admitted += 1;
         let now = self.now;
         let request = &mut self.requests[id as usize];
@@ -114,7 +114,7 @@ impl Run<'_> {
             self.requests[id as usize].ticket = None;
             let now = self.now();
             self.admission
-                .leave(&self.slots, ticket, now, &mut self.woken);
+                .leave(&self.room, ticket, now, &mut self.woken);
             self.watch_queue();
         } else {
             self.learn(&request, Outcome::Cancelled);

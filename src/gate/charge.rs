@@ -1,0 +1,104 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::Gate;
+use crate::{
+    Demand,
+    sync::{AtomicBool, AtomicU64, Ordering},
+};
+
+/// What a request was charged, to be corrected once it is known what it really cost.
+///
+/// A request whose cost differs from others' (by `.cost(f)` or a [`Demand`]) is charged when it is let in. What is known only
+/// later, such as the tokens that a model produced, is said here: the layer puts a `Charge` into the extensions of such a request.
+/// When the response has ended, was dropped or failed, the rates are settled with what was said last: what is missing is
+/// owed, and is worked off before anybody else is let in; what was too much is given back. A correction that comes even later
+/// counts at once. Left alone, the charge stays what it was, also if the caller leaves: the work was begun.
+///
+/// ```
+/// use axum::Extension;
+/// use tower_backpressure::Charge;
+///
+/// async fn complete(Extension(charge): Extension<Charge>, prompt: String) -> String {
+///     let (answer, tokens) = (prompt.to_uppercase(), 42);
+///     charge.set(tokens);
+///     answer
+/// }
+/// # let _ = complete;
+/// ```
+#[derive(Clone)]
+pub struct Charge {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    gate: Arc<Gate>,
+    reserved: u64,
+    spent: Duration,
+    actual: AtomicU64,
+    /// What the rates have been told.
+    settled: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Charge {
+    pub(super) fn new(gate: &Arc<Gate>, reserved: Demand, spent: Duration) -> Self {
+        let cost = reserved.cost();
+        Self {
+            shared: Arc::new(Shared {
+                gate: Arc::clone(gate),
+                reserved: cost,
+                spent,
+                actual: AtomicU64::new(cost),
+                settled: AtomicU64::new(cost),
+                ended: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// What was charged when the request was let in.
+    pub fn reserved(&self) -> u64 {
+        self.shared.reserved
+    }
+
+    /// What the request costs, as far as is known.
+    pub fn get(&self) -> u64 {
+        self.shared.actual.load(Ordering::Acquire)
+    }
+
+    /// Says what the request really cost, all in all. What is said last counts.
+    pub fn set(&self, cost: u64) {
+        let shared = &*self.shared;
+        shared.actual.store(cost, Ordering::SeqCst);
+        if shared.ended.load(Ordering::SeqCst) {
+            shared.settle();
+        }
+    }
+
+    /// The response has ended.
+    pub(super) fn end(&self) {
+        let shared = &*self.shared;
+        shared.ended.store(true, Ordering::SeqCst);
+        shared.settle();
+    }
+}
+
+impl Shared {
+    /// Tells the rates what they have not been told. Of two that do so at once each tells its own part.
+    fn settle(&self) {
+        let actual = self.actual.load(Ordering::SeqCst);
+        let before = self.settled.swap(actual, Ordering::SeqCst);
+        if before != actual {
+            let (before, actual) = (Demand::of(before), Demand::of(actual));
+            self.gate.settle(self.spent, before, actual);
+        }
+    }
+}
+
+impl fmt::Debug for Charge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Charge")
+            .field("reserved", &self.reserved())
+            .field("cost", &self.get())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,59 @@
+//! HTTP's words for a refusal.
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
+    request,
+};
+
+use super::{accept, hint::RETRY_AFTER_MS};
+use crate::{Reason, Rejected};
+
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// The SDKs of OpenAI and Anthropic take no longer hint at its word; told so, they do not come back too early instead.
+const LONGEST_TAKEN: u64 = 60;
+
+/// The refusal of a request with this head that is not gRPC.
+pub(super) fn refusal(asked: &request::Parts, rejected: &Rejected) -> Response<Bytes> {
+    let retry_after =
+        (!rejected.is_final()).then(|| rejected.retry_after().as_millis().max(1) as u64);
+    let (content_type, body) = if accept::prefers_text(asked.headers.get_all(ACCEPT)) {
+        ("text/plain; charset=utf-8", format!("{rejected}\n"))
+    } else {
+        ("application/json", json(rejected, retry_after))
+    };
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status(rejected);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let seconds = retry_after.map(|millis| millis.div_ceil(1000));
+    if let (Some(millis), Some(seconds)) = (retry_after, seconds) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+    }
+    if seconds.is_none_or(|seconds| seconds > LONGEST_TAKEN) {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    response
+}
+
+fn json(rejected: &Rejected, retry_after: Option<u64>) -> String {
+    let error = match rejected.is_by_rate() {
+        true => "rate_limited",
+        false => "overloaded",
+    };
+    let reason = rejected.reason().as_str();
+    let retry_after = retry_after.map_or(String::from("null"), |millis| millis.to_string());
+    format!(
+        r#"{{"error":"{error}","reason":"{reason}","message":"{rejected}","retry_after_ms":{retry_after}}}"#
+    )
+}
+
+fn status(rejected: &Rejected) -> StatusCode {
+    match rejected.reason() {
+        Reason::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        _ if rejected.is_by_rate() => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}

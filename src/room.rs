@@ -1,0 +1,262 @@
+//! Everything a request needs to be let in: a slot, and room in every rate. One decision, all of it or nothing.
+//!
+//! With a limit alone that is one compare-and-swap, and with one rate alone one more, in the rate. Several of them cannot be
+//! taken one after the other: what is taken from the first and given back when the second refuses has meanwhile refused
+//! somebody else. So a lock makes several one; and those who give back need none.
+
+use std::time::Duration;
+
+use crate::{
+    ConfigError, Demand, Reason,
+    contained::contained,
+    limit::Sample,
+    rate::{Rate, Short},
+    slots::{Slots, Turn, Word},
+    sync::{AtomicBool, Mutex, Ordering, lock},
+};
+
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Room {
+    pub(crate) slots: Slots,
+    /// Apart, so that a gate without rates has nothing of them on its cache lines.
+    rates: Option<Box<Rates>>,
+}
+
+#[derive(Debug)]
+struct Rates {
+    list: Vec<Kept>,
+    /// Nothing but the one rate has to have room.
+    alone: bool,
+    deciding: Mutex<()>,
+}
+
+/// A rate, and what keeps a gate whole if it panics: it is not asked again then, and lets everybody in.
+#[derive(Debug)]
+struct Kept {
+    rate: Box<dyn Rate>,
+    learns: bool,
+    most: u64,
+    broken: AtomicBool,
+}
+
+/// What stood in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    Slots(Word),
+    Rate(Short),
+}
+
+impl Full {
+    pub(crate) fn reason(self) -> Reason {
+        match self {
+            Full::Slots(word) if word.draining() => Reason::Draining,
+            Full::Slots(_) => Reason::Limit,
+            Full::Rate(Short::Wait(_)) => Reason::Rate,
+            Full::Rate(Short::Never { .. }) => Reason::OverBurst,
+        }
+    }
+
+    /// What a rate lacked.
+    pub(crate) fn short(self) -> Option<Short> {
+        match self {
+            Full::Slots(_) => None,
+            Full::Rate(short) => Some(short),
+        }
+    }
+}
+
+impl Room {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            slots: Slots::new(limit),
+            rates: None,
+        }
+    }
+
+    /// One more rate that a request has to find room in. `limited` if the slots are a limit, and not only counted.
+    pub(crate) fn add(&mut self, rate: Box<dyn Rate>, limited: bool) -> Result<(), ConfigError> {
+        rate.validate()?;
+        match &mut self.rates {
+            Some(rates) => {
+                rates.list.push(Kept::new(rate));
+                rates.alone = false;
+            }
+            None => {
+                self.rates = Some(Box::new(Rates {
+                    list: vec![Kept::new(rate)],
+                    alone: !limited,
+                    deciding: Mutex::new(()),
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn has_rates(&self) -> bool {
+        self.rates.is_some()
+    }
+
+    fn rates(&self) -> &[Kept] {
+        self.rates.as_deref().map_or(&[], |rates| &rates.list)
+    }
+
+    /// How each rate stands.
+    #[cfg(feature = "http")]
+    pub(crate) fn quotas(&self, now: Duration) -> impl Iterator<Item = crate::rate::Quota> + '_ {
+        let quota = move |kept: &Kept| kept.with(|rate| rate.quota(now));
+        self.rates().iter().filter_map(quota)
+    }
+
+    /// The most that can be spent at once, of the first.
+    pub(crate) fn most(&self) -> usize {
+        let most = self.rates().first().map_or(0, |kept| kept.most);
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// The rate in force, of the first.
+    pub(crate) fn per_second(&self) -> Option<f64> {
+        self.rates().first()?.with(|rate| rate.per_second())
+    }
+
+    /// Changes the first rate.
+    pub(crate) fn set_per_second(&self, now: Duration, per_second: f64) {
+        if let Some(kept) = self.rates().first() {
+            kept.with(|rate| rate.set_per_second(now, per_second));
+        }
+    }
+
+    /// Takes a slot and spends `demand` of every rate at `now`, or says what stood in the way and takes nothing. Gives the
+    /// number in flight, this one included.
+    pub(crate) fn try_take(&self, turn: Turn, now: Duration, demand: Demand) -> Result<u32, Full> {
+        match &self.rates {
+            None => self.slots.try_take(turn).map_err(Full::Slots),
+            Some(rates) if rates.alone => rates.spend(&self.slots, turn, now, demand),
+            Some(rates) => {
+                let _one_at_a_time = lock(&rates.deciding);
+                rates.check(now, demand).map_err(Full::Rate)?;
+                rates.spend(&self.slots, turn, now, demand)
+            }
+        }
+    }
+
+    /// Whether there is room in every rate; if not, what is lacked the longest.
+    pub(crate) fn check_rates(&self, now: Duration, demand: Demand) -> Result<(), Short> {
+        self.rates
+            .as_ref()
+            .map_or(Ok(()), |rates| rates.check(now, demand))
+    }
+
+    /// The call for which all this was taken at `spent` never began.
+    pub(crate) fn give_back(&self, now: Duration, spent: Duration, demand: Demand) -> Word {
+        self.refund(now, spent, demand);
+        self.slots.give_back()
+    }
+
+    pub(crate) fn refund(&self, now: Duration, spent: Duration, demand: Demand) {
+        for kept in self.rates() {
+            kept.with(|rate| rate.refund(now, spent, rate.cost(&demand)));
+        }
+    }
+
+    /// What was spent at `spent` for `reserved` turned out to be for `actual`.
+    pub(crate) fn settle(&self, now: Duration, spent: Duration, reserved: Demand, actual: Demand) {
+        for kept in self.rates() {
+            kept.with(|rate| {
+                let (reserved, actual) = (rate.cost(&reserved), rate.cost(&actual));
+                if actual > reserved {
+                    rate.owe(now, actual - reserved);
+                } else if actual < reserved {
+                    rate.refund(now, spent, reserved - actual);
+                }
+            });
+        }
+    }
+
+    /// Whether a rate wants to know how requests went.
+    pub(crate) fn learns(&self) -> bool {
+        self.rates().iter().any(|kept| kept.learns)
+    }
+
+    /// Tells the rates how a request went. Whether one of them has moved.
+    pub(crate) fn observe(&self, sample: &Sample) -> bool {
+        let mut moved = false;
+        for kept in self.rates().iter().filter(|kept| kept.learns) {
+            let has_moved = kept.with(|rate| {
+                let before = rate.per_second();
+                rate.observe(sample);
+                rate.per_second() != before
+            });
+            moved |= has_moved == Some(true);
+        }
+        moved
+    }
+}
+
+impl Rates {
+    fn check(&self, now: Duration, demand: Demand) -> Result<(), Short> {
+        let check = |kept: &Kept| kept.with(|rate| rate.check(now, rate.cost(&demand)));
+        let lacking = self.list.iter().filter_map(|kept| check(kept)?.err());
+        match lacking.reduce(longer) {
+            Some(short) => Err(short),
+            None => Ok(()),
+        }
+    }
+
+    fn spend(&self, slots: &Slots, turn: Turn, now: Duration, demand: Demand) -> Result<u32, Full> {
+        // Before anything is spent: it would be missing for others until it was given back.
+        slots.look(turn).map_err(Full::Slots)?;
+        for (nth, kept) in self.list.iter().enumerate() {
+            let spent = kept.with(|rate| rate.spend(now, rate.cost(&demand)));
+            if let Some(Err(short)) = spent {
+                // It has more than one gate, and another was quicker.
+                self.unspend(nth, now, demand);
+                return Err(Full::Rate(short));
+            }
+        }
+        // Slots are also taken without the lock, if by few.
+        slots.try_take(turn).map_err(|word| {
+            self.unspend(self.list.len(), now, demand);
+            Full::Slots(word)
+        })
+    }
+
+    fn unspend(&self, first: usize, now: Duration, demand: Demand) {
+        for kept in &self.list[..first] {
+            kept.with(|rate| rate.refund(now, now, rate.cost(&demand)));
+        }
+    }
+}
+
+impl Kept {
+    fn new(rate: Box<dyn Rate>) -> Self {
+        Self {
+            learns: rate.learns(),
+            most: rate.quota(Duration::ZERO).limit,
+            rate,
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    /// `None` if it has panicked, now or before.
+    #[inline]
+    fn with<R>(&self, f: impl FnOnce(&dyn Rate) -> R) -> Option<R> {
+        if self.broken.load(Ordering::Relaxed) {
+            return None;
+        }
+        let result = contained(|| f(&*self.rate));
+        if result.is_none() {
+            self.broken.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+/// Of two lacks the one that lasts longer.
+fn longer(a: Short, b: Short) -> Short {
+    match (a, b) {
+        (Short::Wait(a), Short::Wait(b)) => Short::Wait(a.max(b)),
+        (never @ Short::Never { .. }, _) | (_, never) => never,
+    }
+}

@@ -1,0 +1,9 @@
+//! Rates through the layer, on a paused clock.
+#![cfg(feature = "http")]
+#![allow(clippy::disallowed_methods, reason = "the clock is the test's own")]
+
+mod charge;
+mod paced;
+mod refused;
+mod support;
+mod together;
