@@ -50,7 +50,7 @@ pub enum BackpressureStrategy {
 
 #[cfg(feature = "stream")]
 impl BackpressureStrategy {
-    const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Block,
         Self::DropNewest,
         Self::DropOldest,

@@ -20,7 +20,6 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Displaced, Overflow, SendError, SendErrorKind,
-    clock::Clock,
     controller::{Metered, Registry},
     line::Ticket,
     metrics::Recording,
@@ -31,6 +30,7 @@ use super::{
 };
 use crate::{
     BackpressureMetrics,
+    gate::clock::Clock,
     sync::{Mutex, lock},
 };
 

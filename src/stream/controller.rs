@@ -3,12 +3,12 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use super::{
     AdaptiveRateController, BoundedStream,
     channel::{Channel, Weigh},
-    clock::Clock,
     ring::Bounds,
 };
 use crate::{
     BackpressureMetrics, BackpressureStrategy, ConfigError,
     config::{at_least_one, built},
+    gate::clock::Clock,
     sync::{Mutex, lock},
 };
 

@@ -75,9 +75,6 @@ mod aimd;
 mod body;
 mod bounded;
 mod channel;
-// The gate's own: there is one place that reads the time.
-#[path = "../gate/clock.rs"]
-mod clock;
 mod controller;
 mod displaced;
 mod error;

@@ -4,6 +4,9 @@
 //! runs in here. Each item is counted when it goes, in the step that moves it, and until then it is in the queue. So what was
 //! produced is what was consumed, what was dropped and what is in the queue, at all times.
 
+#[cfg(all(test, not(backpressure_loom)))]
+mod tests;
+
 use std::{collections::VecDeque, time::Duration};
 
 use super::Displaced;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, advance, sleep};
+use tokio::time::{advance, sleep};
 use tower_backpressure::{
     AdaptiveRateController, BackpressureController,
     BackpressureStrategy::Adaptive,
@@ -10,7 +10,7 @@ use tower_backpressure::{
     stream::SendErrorKind,
 };
 
-use super::support::{Task, counts};
+use super::support::{Task, counts, now};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -25,7 +25,7 @@ async fn a_bucket_lets_a_burst_through_and_then_its_rate() {
     let controller = paced(1000, TokenBucket::per_second(50).burst(100));
     let stream = controller.create_stream();
     let sender = stream.sender();
-    let began = Instant::now();
+    let began = now();
     for n in 0..100 {
         sender.send(n).await.unwrap();
     }
@@ -48,7 +48,7 @@ async fn a_window_lets_its_limit_through_and_then_waits_for_the_next() {
     let controller = paced(1000, SlidingWindow::new(10, Duration::from_secs(1)));
     let stream = controller.create_stream();
     let sender = stream.sender();
-    let began = Instant::now();
+    let began = now();
     for n in 0..25 {
         sender.send(n).await.unwrap();
     }
@@ -69,7 +69,7 @@ async fn senders_that_wait_for_the_rate_get_it_first_come_first_served() {
             async move { sender.send(n).await.map(drop) }
         })
         .collect();
-    let began = Instant::now();
+    let began = now();
     let sent = futures_util::future::join_all(sends).await;
     assert!(sent.iter().all(Result::is_ok));
     assert!(began.elapsed() >= 90 * MILLI && began.elapsed() <= 110 * MILLI);

@@ -11,7 +11,7 @@ use tower_backpressure::{
     stream::SendErrorKind,
 };
 
-use super::support::{Task, counts, drained};
+use super::support::{Task, counts, drained, now};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -91,7 +91,7 @@ async fn what_has_expired_makes_room_for_a_sender_that_waits() {
     let mut stream = controller.create_stream();
     let (one, two) = (stream.sender(), stream.sender());
     one.try_send(0).unwrap();
-    let began = tokio::time::Instant::now();
+    let began = now();
     let (one, two) = tokio::join!(one.send(1), two.send(2));
     assert!(one.is_ok() && two.is_ok());
     let waited = began.elapsed();

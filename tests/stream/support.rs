@@ -19,6 +19,12 @@ pub fn stream<T: Send + 'static>(
     BackpressureController::new(capacity, strategy).create_stream()
 }
 
+/// The time that tests can pause.
+#[allow(clippy::disallowed_methods, reason = "a test")]
+pub fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// What is there.
 pub fn drained<T>(stream: &mut BoundedStream<T>) -> Vec<T> {
     std::iter::from_fn(|| stream.try_receive()).collect()
