@@ -82,6 +82,8 @@ mod service;
 pub mod sim;
 mod slots;
 mod strategy;
+#[cfg(feature = "stream")]
+pub mod stream;
 mod sync;
 
 #[cfg(feature = "http")]
@@ -96,6 +98,11 @@ pub use self::{
     metrics::BackpressureMetrics,
     rejected::{Reason, Rejected},
     service::Backpressure,
+};
+#[cfg(feature = "stream")]
+pub use self::{
+    strategy::BackpressureStrategy,
+    stream::{AdaptiveRateController, BackpressureController, BoundedStream},
 };
 
 /// The README's code compiles.
