@@ -228,7 +228,9 @@ async fn leaves(
     connection.send(&get(&path, id)).await?;
     match kind {
         LeavesWaiting => sleep(a_moment).await,
-        LeavesStream => drop(connection.head(id).await?),
+        LeavesStream => {
+            connection.head(id).await?;
+        }
         NeverReads => {
             sleep(Duration::from_millis(100)).await;
             connection.stream.set_zero_linger()?;
@@ -241,7 +243,9 @@ async fn leaves(
             connection.stream.set_zero_linger()?;
         }
         // Refused, or cut off.
-        _ => drop(connection.head(id).await?),
+        _ => {
+            connection.head(id).await?;
+        }
     }
     Ok(())
 }

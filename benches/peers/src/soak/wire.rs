@@ -169,8 +169,8 @@ impl Connection {
         };
         let find = |name: &str| {
             let header = response.headers.iter();
-            let header = header.filter(|header| header.name.eq_ignore_ascii_case(name));
-            let value = header.last()?.value;
+            let mut header = header.filter(|header| header.name.eq_ignore_ascii_case(name));
+            let value = header.next_back()?.value;
             std::str::from_utf8(value).ok()
         };
         let number = |name: &str| find(name).and_then(|value| value.parse().ok());
