@@ -20,7 +20,8 @@ pub struct Show {
 
 /// One below the other.
 struct Bars {
-    all: MultiProgress,
+    /// Draws the others, as long as it lives.
+    _all: MultiProgress,
     time: ProgressBar,
     depth: ProgressBar,
     rate: ProgressBar,
@@ -102,7 +103,7 @@ impl Bars {
             rate: bar("Rate Limit:"),
             dropped: bar("Dropped:"),
             throughput: bar("Throughput:"),
-            all,
+            _all: all,
         }
     }
 
@@ -116,7 +117,7 @@ impl Bars {
         ] {
             bar.abandon();
         }
-        let _ = self.all.println("");
+        eprintln!();
     }
 }
 

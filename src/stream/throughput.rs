@@ -21,6 +21,8 @@ pub(crate) struct Throughput {
     /// At least a tenth of the window apart, and reaching back beyond it.
     marks: VecDeque<Mark>,
     latest: Mark,
+    /// Between the latest look and the one before it.
+    gap: Duration,
 }
 
 impl Throughput {
@@ -29,6 +31,7 @@ impl Throughput {
         Self {
             marks: VecDeque::from([latest]),
             latest,
+            gap: Duration::ZERO,
         }
     }
 
@@ -41,10 +44,8 @@ impl Throughput {
         if self.latest.at > kept && now.saturating_sub(kept) >= apart {
             self.marks.push_back(self.latest);
         }
-        self.latest = Mark {
-            at: now.max(self.latest.at),
-            count: count.max(self.latest.count),
-        };
+        self.gap = now.saturating_sub(self.latest.at);
+        self.latest = self.later(now, count);
         let horizon = now.saturating_sub(WINDOW);
         while self.marks.get(1).is_some_and(|second| second.at <= horizon) {
             self.marks.pop_front();
@@ -53,21 +54,31 @@ impl Throughput {
 
     /// Per second, where so many were counted in all by `now`. In a stream younger than the window: since it was made.
     pub(crate) fn per_second(&self, now: Duration, count: u64) -> f64 {
-        let now = Mark {
-            at: now.max(self.latest.at),
-            count: count.max(self.latest.count),
-        };
-        let born = self.marks.front().map_or(now.at, |mark| mark.at);
-        let since = now.at.saturating_sub(WINDOW).max(born);
-        let elapsed = (now.at - since).as_secs_f64();
+        let mut end = self.later(now, count);
+        // As long as the next one is not overdue it is not missing: ten a second are ten a second just before the eleventh.
+        let overdue = end.at - self.latest.at >= self.gap || self.gap >= WINDOW;
+        if end.count == self.latest.count && !overdue {
+            end = self.latest;
+        }
+        let born = self.marks.front().map_or(end.at, |mark| mark.at);
+        let since = end.at.saturating_sub(WINDOW).max(born);
+        let elapsed = (end.at - since).as_secs_f64();
         if elapsed == 0.0 {
             return 0.0;
         }
-        (now.count as f64 - self.count_at(since, now)) / elapsed
+        (end.count as f64 - self.count_at(since, end)) / elapsed
     }
 
-    fn count_at(&self, at: Duration, now: Mark) -> f64 {
-        let marks = self.marks.iter().copied().chain([self.latest, now]);
+    /// Times and counts only grow, in whatever order the threads come.
+    fn later(&self, now: Duration, count: u64) -> Mark {
+        Mark {
+            at: now.max(self.latest.at),
+            count: count.max(self.latest.count),
+        }
+    }
+
+    fn count_at(&self, at: Duration, end: Mark) -> f64 {
+        let marks = self.marks.iter().copied().chain([self.latest, end]);
         let mut before = Mark {
             at: Duration::ZERO,
             count: 0,
@@ -79,7 +90,7 @@ impl Throughput {
             }
             before = mark;
         }
-        now.count as f64
+        end.count as f64
     }
 }
 
@@ -116,6 +127,16 @@ mod tests {
         assert!(close(throughput.per_second(1000 * MILLI, 1000), 1000.0));
         assert_eq!(throughput.per_second(1051 * MILLI, 1000), 0.0);
         assert_eq!(throughput.per_second(3_600_000 * MILLI, 1000), 0.0);
+    }
+
+    #[test]
+    fn ten_a_second_are_ten_a_second_between_two_of_them() {
+        let mut throughput = Throughput::new(Duration::ZERO);
+        for n in 1..=100 {
+            throughput.mark(100 * MILLI * n, u64::from(n));
+        }
+        assert!(close(throughput.per_second(10_099 * MILLI, 100), 10.0));
+        assert!(close(throughput.per_second(10_500 * MILLI, 100), 5.0));
     }
 
     #[test]
