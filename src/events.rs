@@ -26,3 +26,23 @@ pub(crate) fn over_rate(gate: &str, per_second: f64) {
     );
     let _ = (gate, per_second);
 }
+
+/// The store of a shared rate does not answer.
+#[cfg(feature = "redis")]
+pub(crate) fn store_lost(rate: &str, error: &str) {
+    #[cfg(feature = "tracing")]
+    crate::contained::contained(
+        || tracing::warn!(target: "tower_backpressure", rate, error, "the store of a shared rate does not answer"),
+    );
+    let _ = (rate, error);
+}
+
+/// The store of a shared rate answers again.
+#[cfg(feature = "redis")]
+pub(crate) fn store_found(rate: &str) {
+    #[cfg(feature = "tracing")]
+    crate::contained::contained(
+        || tracing::info!(target: "tower_backpressure", rate, "the store of a shared rate answers again"),
+    );
+    let _ = rate;
+}

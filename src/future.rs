@@ -10,8 +10,9 @@ use tower_service::Service;
 
 use crate::{
     Rejected,
-    gate::{Begun, Gate, Permit, Slot, Waiter},
+    gate::{Begun, Claim, Gate, Permit, Slot, Waiter},
     protocol::Protocol,
+    rate::Deciding,
 };
 
 /// The answer of a service behind a gate.
@@ -32,8 +33,9 @@ where
 }
 
 /// ```text
-/// Waiting ──► Readying ──► Running
-///    └──────► Answered ◄── (refused at once)
+/// Waiting ──► Asking ──► Readying ──► Running
+///    │           └─────► Answered
+///    └─────────────────► Answered ◄── (refused at once)
 /// ```
 #[pin_project(project = StateProj)]
 enum State<S, Req, P>
@@ -45,6 +47,12 @@ where
     Waiting {
         waiter: Waiter,
         call: Option<(S, Req)>,
+    },
+    /// Admitted here; a rate that is counted elsewhere is still to decide.
+    Asking {
+        deciding: Deciding,
+        call: Option<(S, Req)>,
+        slot: Option<Slot>,
     },
     /// Admitted, or exempt; the clone is not ready yet.
     Readying {
@@ -77,19 +85,28 @@ where
 
     /// Admitted, or exempt, and the service is still to be readied. Most are ready at once; one that is not will be asked
     /// again, by the task that is to be woken.
-    pub(crate) fn ready(mut inner: S, request: Req, mut slot: Option<Slot>, protocol: P) -> Self {
+    #[inline(always)]
+    pub(crate) fn ready(mut inner: S, request: Req, claim: Option<Claim<'_>>, protocol: P) -> Self {
         let cx = &mut Context::from_waker(Waker::noop());
-        let state = match inner.poll_ready(cx) {
-            Poll::Ready(Ok(())) => {
-                let begun = slot.as_mut().and_then(Slot::begin);
-                State::run_once(inner, request, begun, &protocol)
-            }
-            Poll::Ready(Err(error)) => State::Answered(Some(Err(protocol.error(error)))),
-            Poll::Pending => State::Readying {
-                call: Some((inner, request)),
-                slot,
+        let readied = inner.poll_ready(cx);
+        Self {
+            state: match readied {
+                Poll::Ready(Ok(())) => {
+                    State::run_once(inner, request, claim.map(Claim::begin), &protocol)
+                }
+                Poll::Ready(Err(error)) => State::Answered(Some(Err(protocol.error(error)))),
+                Poll::Pending => State::Readying {
+                    call: Some((inner, request)),
+                    slot: claim.map(Claim::keep),
+                },
             },
-        };
+            protocol,
+        }
+    }
+
+    /// Admitted here, and all else is still to come.
+    pub(crate) fn admitted(inner: S, request: Req, slot: Slot, protocol: P) -> Self {
+        let state = State::admitted((inner, request), slot);
         Self { state, protocol }
     }
 
@@ -123,6 +140,21 @@ where
         }
     }
 
+    fn admitted(call: (S, Req), slot: Slot) -> Self {
+        let call = Some(call);
+        match slot.ask_remote() {
+            Some(deciding) => State::Asking {
+                deciding,
+                call,
+                slot: Some(slot),
+            },
+            None => State::Readying {
+                call,
+                slot: Some(slot),
+            },
+        }
+    }
+
     /// With a clone that is not needed any more then.
     fn run_once(mut inner: S, request: Req, begun: Option<Begun<'_>>, protocol: &P) -> Self {
         let state = Self::run(&mut inner, request, begun, protocol);
@@ -150,10 +182,7 @@ where
                     let admitted = ready!(waiter.poll(cx));
                     let (inner, request) = call.take().expect(POLLED_AGAIN);
                     match admitted {
-                        Ok(slot) => State::Readying {
-                            call: Some((inner, request)),
-                            slot: Some(slot),
-                        },
+                        Ok(slot) => State::admitted((inner, request), slot),
                         Err((reason, waited)) => {
                             let rejected = waiter.reject(reason, waited);
                             State::Answered(Some(this.protocol.refuse(
@@ -162,6 +191,26 @@ where
                                 waiter.gate(),
                             )))
                         }
+                    }
+                }
+                StateProj::Asking {
+                    deciding,
+                    call,
+                    slot,
+                } => {
+                    let decision = ready!(deciding.as_mut().poll(cx));
+                    let (inner, request) = call.take().expect(POLLED_AGAIN);
+                    let mut admitted = slot.take().expect(POLLED_AGAIN);
+                    match admitted.decided(decision) {
+                        Ok(()) => State::Readying {
+                            call: Some((inner, request)),
+                            slot: Some(admitted),
+                        },
+                        Err(rejected) => State::Answered(Some(this.protocol.refuse(
+                            request,
+                            rejected,
+                            admitted.gate(),
+                        ))),
                     }
                 }
                 StateProj::Readying { call, slot } => {
@@ -184,11 +233,12 @@ where
                     if let Some(permit) = permit.as_mut() {
                         permit.running(true);
                     }
-                    let answer = future.poll(cx);
-                    if let Some(permit) = permit.as_mut() {
-                        permit.running(false);
-                    }
-                    let answer = ready!(answer);
+                    let Poll::Ready(answer) = future.poll(cx) else {
+                        if let Some(permit) = permit.as_mut() {
+                            permit.running(false);
+                        }
+                        return Poll::Pending;
+                    };
                     let asked = asked.take().expect(POLLED_AGAIN);
                     let answer = this.protocol.answer(asked, answer, permit);
                     // Not left for later: whoever awaits this loses the answer, and the permit on it, if a destructor of
@@ -213,6 +263,7 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Waiting { .. } => "waiting",
+            State::Asking { .. } => "asking",
             State::Readying { .. } => "readying",
             State::Running { .. } => "running",
             State::Answered(_) => "answered",

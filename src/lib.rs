@@ -16,7 +16,7 @@
 //!
 //! | question | answers |
 //! |---|---|
-//! | how much may run? | a fixed limit, or one that finds itself: [`limit`] |
+//! | how much may run? | a fixed limit, or one that finds itself: [`limit`]; so many per time: [`rate`] |
 //! | what when it is full? | [`block`](BackpressureLayer::block), [`drop_newest`](BackpressureLayer::drop_newest), [`drop_oldest`](BackpressureLayer::drop_oldest) |
 //! | how is a refusal said? | in HTTP's or gRPC's words, or as a typed error: [`protocol`] |
 //!
@@ -44,13 +44,17 @@
 //! | `http` | yes | the layer speaks HTTP and gRPC; without it, after `.plain()`, any `Service + Clone` |
 //! | `metrics` | yes | counters, gauges and histograms through the [`metrics`](https://docs.rs/metrics) facade |
 //! | `tracing` | no | events for limit changes and for the first refusal of an episode |
+//! | `redis` | no | a rate shared by many machines, in Redis or Valkey |
 //! | `sim` | no | a simulator in virtual time, to try a limit of your own |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 // What some features leave out is named all the same.
-#![cfg_attr(not(feature = "http"), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(
+    not(all(feature = "http", feature = "redis")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 mod admission;
 mod config;
@@ -60,6 +64,8 @@ mod error;
 mod events;
 mod future;
 mod gate;
+#[cfg(all(test, backpressure_loom))]
+mod interleavings;
 mod layer;
 pub mod limit;
 mod metrics;
@@ -67,6 +73,8 @@ mod pace;
 pub mod protocol;
 mod queue;
 pub mod rate;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod rejected;
 mod room;
 mod service;
@@ -74,6 +82,8 @@ mod service;
 pub mod sim;
 mod slots;
 mod strategy;
+#[cfg(feature = "stream")]
+pub mod stream;
 mod sync;
 
 #[cfg(feature = "http")]
@@ -88,6 +98,11 @@ pub use self::{
     metrics::BackpressureMetrics,
     rejected::{Reason, Rejected},
     service::Backpressure,
+};
+#[cfg(feature = "stream")]
+pub use self::{
+    strategy::BackpressureStrategy,
+    stream::{AdaptiveRateController, BackpressureController, BoundedStream},
 };
 
 /// The README's code compiles.

@@ -102,6 +102,7 @@ impl fmt::Display for Rejected {
                 "it costs more than the {} that can be spent at once",
                 self.limit
             )?,
+            Reason::Unavailable => f.write_str("the shared rate cannot be asked")?,
             Reason::Draining => f.write_str("the service is shutting down")?,
         }
         if self.is_final() {
@@ -129,6 +130,8 @@ pub enum Reason {
     Rate,
     /// It costs more than the burst of a rate, which can never be spent.
     OverBurst,
+    /// The store of a shared rate did not answer, and nobody may be let in while it does not.
+    Unavailable,
     /// The gate is draining.
     Draining,
 }
@@ -143,18 +146,20 @@ impl Reason {
             Reason::MaxWait => "max_wait",
             Reason::Rate => "rate",
             Reason::OverBurst => "over_burst",
+            Reason::Unavailable => "unavailable",
             Reason::Draining => "draining",
         }
     }
 
     #[cfg(feature = "metrics")]
-    pub(crate) const ALL: [Reason; 7] = [
+    pub(crate) const ALL: [Reason; 8] = [
         Reason::Limit,
         Reason::QueueFull,
         Reason::Evicted,
         Reason::MaxWait,
         Reason::Rate,
         Reason::OverBurst,
+        Reason::Unavailable,
         Reason::Draining,
     ];
 }

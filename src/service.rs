@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use crate::{
     Handle, ResponseFuture,
     gate::{Found, Gate, Parked},
     protocol::{self, Protocol, Seen, Sees},
+    queue::Kind,
     strategy::Strategy,
 };
 
@@ -40,6 +41,8 @@ impl<S, P: Sees> Backpressure<S, P> {
         let waits = match gate.may_wait() {
             true if in_ready && !protocol.sees_requests() && !gate.has_rates() => Waits::Ready,
             true => Waits::Call,
+            // The answer of another machine has to be waited for as well.
+            false if gate.has_remote() => Waits::Call,
             false => Waits::Nowhere,
         };
         Self {
@@ -157,8 +160,14 @@ impl<S, P> Backpressure<S, P> {
             return ResponseFuture::ready(inner, request, None, protocol);
         }
         let gate = self.parked.gate();
-        match gate.slot_or_wait(seen.demand) {
-            Found::Slot(slot) => ResponseFuture::ready(inner, request, Some(slot), protocol),
+        if let Some(claim) = gate.claim(seen.demand) {
+            if gate.has_remote() {
+                return ResponseFuture::admitted(inner, request, claim.keep(), protocol);
+            }
+            return ResponseFuture::ready(inner, request, Some(claim), protocol);
+        }
+        match gate.arrive(Kind::InCall, seen.demand, Waker::noop()) {
+            Found::Slot(slot) => ResponseFuture::admitted(inner, request, slot, protocol),
             Found::Wait(waiter) => ResponseFuture::wait(waiter, inner, request, protocol),
             Found::Rejected(reason) => {
                 let rejected = gate.reject_waiter(reason, Duration::ZERO, seen.demand);
@@ -189,3 +198,6 @@ impl<S: fmt::Debug, P: fmt::Debug> fmt::Debug for Backpressure<S, P> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, backpressure_loom))]
+mod interleavings;

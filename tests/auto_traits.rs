@@ -3,11 +3,14 @@
 use std::fmt::Debug;
 
 use tower_backpressure::{
-    Backpressure, BackpressureLayer, BackpressureMetrics, ConfigError, Error, Handle, Reason,
-    Rejected,
+    Backpressure, BackpressureLayer, BackpressureMetrics, Charge, ConfigError, Demand, Error,
+    Handle, Reason, Rejected,
     limit::{Aimd, Fixed, Outcome, Sample},
     protocol::Plain,
-    rate::{AdaptiveRate, Quota, Requests, Short, SlidingWindow, TokenBucket},
+    rate::{
+        AdaptiveRate, Decision, OnUnavailable, Quota, Receipt, Requests, Short, SlidingWindow,
+        TokenBucket,
+    },
 };
 
 fn is<T: Send + Sync + Unpin + Debug + 'static>() {}
@@ -28,6 +31,11 @@ fn everything_is_send_sync_and_debug() {
     is::<Fixed>();
     is::<Outcome>();
     is::<Sample>();
+    is::<Charge>();
+    is::<Demand>();
+    is::<Decision>();
+    is::<OnUnavailable>();
+    is::<Receipt>();
     is::<AdaptiveRate>();
     is::<Quota>();
     is::<Requests<TokenBucket>>();
@@ -36,4 +44,9 @@ fn everything_is_send_sync_and_debug() {
     is::<TokenBucket>();
     #[cfg(feature = "http")]
     is::<tower_backpressure::protocol::ResponseBody<()>>();
+    #[cfg(feature = "redis")]
+    {
+        is::<tower_backpressure::redis::Budget>();
+        is::<tower_backpressure::redis::SharedRate>();
+    }
 }

@@ -241,7 +241,11 @@ impl Model {
             Reason::MaxWait => assert!(self.rules.max_wait.is_some_and(|wait| since >= wait)),
             Reason::Evicted => assert_eq!(self.rules.strategy, Strategy::DropOldest),
             Reason::Draining => assert!(self.drained),
-            Reason::Limit | Reason::QueueFull | Reason::Rate | Reason::OverBurst => {
+            Reason::Limit
+            | Reason::QueueFull
+            | Reason::Rate
+            | Reason::OverBurst
+            | Reason::Unavailable => {
                 panic!("it waits already: {reason:?}")
             }
         }

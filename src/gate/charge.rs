@@ -3,7 +3,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::Gate;
 use crate::{
     Demand,
-    sync::{AtomicBool, AtomicU64, Ordering},
+    contained::contained,
+    rate::Receipt,
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
 };
 
 /// What a request was charged, to be corrected once it is known what it really cost.
@@ -12,7 +14,7 @@ use crate::{
 /// later, such as the tokens that a model produced, is said here: the layer puts a `Charge` into the extensions of such a request.
 /// When the response has ended, was dropped or failed, the rates are settled with what was said last: what is missing is
 /// owed, and is worked off before anybody else is let in; what was too much is given back. A correction that comes even later
-/// counts at once. Left alone, the charge stays what it was, also if the caller leaves: the work was begun.
+/// counts at once, but not where a rate is shared by many machines. Left alone, the charge stays what it was, also if the caller leaves: the work was begun.
 ///
 /// ```
 /// use axum::Extension;
@@ -38,6 +40,8 @@ struct Shared {
     /// What the rates have been told.
     settled: AtomicU64,
     ended: AtomicBool,
+    /// Of a rate that is counted elsewhere, and can be corrected once.
+    receipt: Mutex<Option<Receipt>>,
 }
 
 impl Charge {
@@ -51,6 +55,7 @@ impl Charge {
                 actual: AtomicU64::new(cost),
                 settled: AtomicU64::new(cost),
                 ended: AtomicBool::new(false),
+                receipt: Mutex::new(None),
             }),
         }
     }
@@ -74,11 +79,20 @@ impl Charge {
         }
     }
 
+    /// What is to be settled elsewhere as well.
+    pub(super) fn keep(&self, receipt: Receipt) {
+        *lock(&self.shared.receipt) = Some(receipt);
+    }
+
     /// The response has ended.
     pub(super) fn end(&self) {
         let shared = &*self.shared;
         shared.ended.store(true, Ordering::SeqCst);
         shared.settle();
+        let receipt = lock(&shared.receipt).take();
+        if let Some(receipt) = receipt.filter(|_| self.get() != shared.reserved) {
+            contained(|| receipt.settle(Demand::of(self.get())));
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use loom::{
 
 use super::*;
 use crate::{
+    interleavings::model,
     limit::{Limit, Sample},
+    rate::TokenBucket,
     strategy::Strategy,
 };
 
@@ -35,6 +37,7 @@ fn gate_with(
             max_waiting,
             max_wait,
         },
+        remote: None,
     };
     Arc::new(Gate::new(limit, settings, learner))
 }
@@ -46,15 +49,15 @@ fn arrive(gate: &Arc<Gate>, kind: Kind) -> Found {
         Kind::Parked => Turn::Open,
     };
     match gate.try_take(turn) {
-        Some(in_flight) => Found::Slot(Slot::new(Arc::clone(gate), in_flight)),
-        None => gate.arrive(kind, Waker::noop()),
+        Some(in_flight) => Found::Slot(Slot::new(Arc::clone(gate), in_flight, None)),
+        None => gate.arrive(kind, None, Waker::noop()),
     }
 }
 
 /// Without waiting.
 fn arrive_now(gate: &Arc<Gate>) -> Option<Slot> {
     let in_flight = gate.try_take(Turn::Open)?;
-    Some(Slot::new(Arc::clone(gate), in_flight))
+    Some(Slot::new(Arc::clone(gate), in_flight, None))
 }
 
 fn acquire(gate: &Arc<Gate>, kind: Kind) -> Result<Permit, Reason> {
@@ -68,14 +71,6 @@ fn acquire(gate: &Arc<Gate>, kind: Kind) -> Result<Permit, Reason> {
 
 fn answer(mut waiter: Waiter) -> Result<Slot, Reason> {
     block_on(poll_fn(|cx| waiter.poll(cx))).map_err(|(reason, _)| reason)
-}
-
-fn model(f: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    if builder.preemption_bound.is_none() {
-        builder.preemption_bound = Some(3);
-    }
-    builder.check(f);
 }
 
 fn is_empty(gate: &Gate) {
@@ -288,7 +283,7 @@ fn two_samples_at_once_are_learned_one_after_the_other() {
         let learner = Some(Learner::new(Count(0)));
         let gate = gate_with(2, Strategy::DropNewest, 0, None, learner);
         let succeed = |gate: &Arc<Gate>| {
-            gate.begin_or_reject()
+            gate.begin_or_reject(None)
                 .unwrap()
                 .permit()
                 .sample(Outcome::Success);
@@ -302,6 +297,150 @@ fn two_samples_at_once_are_learned_one_after_the_other() {
         // A sample that found the other at work is left for the next.
         succeed(&gate);
         assert_eq!(gate.room.slots.read().limit(), 5);
+        is_empty(&gate);
+    });
+}
+
+#[test]
+fn a_raised_limit_never_misses_a_parked_waiter() {
+    model(|| {
+        let gate = gate(1, Strategy::Block, 10);
+        let permit = acquire(&gate, Kind::Parked).unwrap();
+        let raises = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || gate.set_limit(2))
+        };
+        drop(acquire(&gate, Kind::Parked).unwrap());
+        raises.join().unwrap();
+        drop(permit);
+        is_empty(&gate);
+    });
+}
+
+/// Two slots are given back while the limit falls to one: whoever waits gets in once the debt is paid, and alone.
+#[test]
+fn a_waiter_finds_the_one_slot_that_a_lowered_limit_leaves() {
+    model(|| {
+        let gate = gate(2, Strategy::Block, 10);
+        let permits = [
+            acquire(&gate, Kind::InCall).unwrap(),
+            acquire(&gate, Kind::InCall).unwrap(),
+        ];
+        let lowers = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || gate.set_limit(1))
+        };
+        let releases = thread::spawn(move || drop(permits));
+        drop(acquire(&gate, Kind::InCall).unwrap());
+        lowers.join().unwrap();
+        releases.join().unwrap();
+        assert_eq!(gate.room.slots.read().limit(), 1);
+        is_empty(&gate);
+    });
+}
+
+#[test]
+fn an_eviction_and_the_end_of_a_wait_answer_once() {
+    model(|| {
+        let wait = Some(Duration::from_millis(1));
+        let gate = gate_with(1, Strategy::DropOldest, 1, wait, None);
+        let permit = acquire(&gate, Kind::InCall).unwrap();
+        // Its time comes whenever the usher has its turn.
+        let Found::Wait(oldest) = arrive(&gate, Kind::InCall) else {
+            panic!("the slot is taken");
+        };
+        let newest = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || match acquire(&gate, Kind::InCall) {
+                Ok(permit) => drop(permit),
+                Err(reason) => assert_eq!(reason, Reason::MaxWait),
+            })
+        };
+        let reason = answer(oldest).map(drop).unwrap_err();
+        assert!(matches!(reason, Reason::Evicted | Reason::MaxWait));
+        newest.join().unwrap();
+        drop(permit);
+        is_empty(&gate);
+    });
+}
+
+#[test]
+fn a_drain_refuses_a_parked_waiter_or_waits_for_its_slot() {
+    model(|| {
+        let gate = gate(1, Strategy::Block, 10);
+        let permit = acquire(&gate, Kind::Parked).unwrap();
+        let Found::Wait(parked) = arrive(&gate, Kind::Parked) else {
+            panic!("the slot is taken");
+        };
+        let releases = thread::spawn(move || drop(permit));
+        let parked = thread::spawn(move || match answer(parked) {
+            Ok(slot) => drop(slot),
+            Err(reason) => assert_eq!(reason, Reason::Draining),
+        });
+        block_on(Handle::new(Arc::clone(&gate)).drain());
+        releases.join().unwrap();
+        parked.join().unwrap();
+        is_empty(&gate);
+    });
+}
+
+#[test]
+fn a_limit_set_by_hand_and_a_sample_leave_gate_and_algorithm_agreed() {
+    struct Follows(Arc<AtomicUsize>);
+    impl Follows {
+        fn goes_to(&mut self, limit: usize) -> usize {
+            self.0.store(limit, Ordering::SeqCst);
+            limit
+        }
+    }
+    impl Limit for Follows {
+        fn limit(&self) -> usize {
+            2
+        }
+        fn update(&mut self, _: &Sample) -> usize {
+            self.goes_to(3)
+        }
+        fn set_limit(&mut self, limit: usize) -> usize {
+            self.goes_to(limit)
+        }
+    }
+    model(|| {
+        let believed = Arc::new(AtomicUsize::new(2));
+        let learner = Some(Learner::new(Follows(Arc::clone(&believed))));
+        let gate = gate_with(2, Strategy::DropNewest, 0, None, learner);
+        let sets = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || gate.set_limit(7))
+        };
+        let mut permit = gate.begin_or_reject(None).unwrap().permit();
+        permit.sample(Outcome::Success);
+        sets.join().unwrap();
+        assert_eq!(
+            gate.room.slots.read().limit(),
+            believed.load(Ordering::SeqCst)
+        );
+    });
+}
+
+/// The rate has room for one; the time for the next comes whenever the usher has its turn.
+#[test]
+fn what_was_spent_for_a_call_that_never_began_goes_to_the_one_that_waits_for_it() {
+    model(|| {
+        let mut gate = gate(10, Strategy::Block, 10);
+        let bucket = TokenBucket::per_second(1);
+        Arc::get_mut(&mut gate)
+            .unwrap()
+            .add_rate(Box::new(bucket))
+            .unwrap();
+        let Found::Slot(unused) = gate.slot_or_wait(None) else {
+            panic!("the bucket is full");
+        };
+        let gives_back = thread::spawn(move || drop(unused));
+        let Found::Wait(waits) = gate.slot_or_wait(None) else {
+            return gives_back.join().unwrap();
+        };
+        drop(answer(waits).unwrap());
+        gives_back.join().unwrap();
         is_empty(&gate);
     });
 }

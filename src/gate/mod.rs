@@ -15,7 +15,7 @@
 //! ```
 
 mod charge;
-mod clock;
+pub(crate) mod clock;
 mod handle;
 #[cfg(all(test, backpressure_loom))]
 mod interleavings;
@@ -51,7 +51,7 @@ use crate::{
     metrics::Recording,
     pace,
     queue::Kind,
-    rate::Rate,
+    rate::{Rate, RemoteRate},
     room::{Full, Room},
     slots::{Turn, Word},
     sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
@@ -61,7 +61,7 @@ pub use self::{charge::Charge, handle::Handle};
 pub(crate) use self::{
     learner::Learner,
     parked::Parked,
-    permit::{Begun, Permit, Slot},
+    permit::{Begun, Claim, Permit, Slot},
     waiter::Waiter,
 };
 
@@ -71,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) shadow: bool,
     pub(crate) rules: Rules,
+    /// To be asked when all that is here has room.
+    pub(crate) remote: Option<Arc<dyn RemoteRate>>,
 }
 
 /// Laid out so that what every request writes lies on the cache line of the `Arc`'s own count, which every request writes
@@ -150,7 +152,13 @@ impl Gate {
     /// Whether a request has to find room in a rate as well.
     #[inline]
     pub(crate) fn has_rates(&self) -> bool {
-        self.room.has_rates()
+        self.room.has_rates() || self.has_remote()
+    }
+
+    /// Whether a rate is to be asked that is counted elsewhere.
+    #[inline]
+    pub(crate) fn has_remote(&self) -> bool {
+        self.settings.remote.is_some()
     }
 
     /// Whether a request that finds no slot may wait.
@@ -164,21 +172,22 @@ impl Gate {
         self.room.slots.try_take(turn).ok()
     }
 
-    /// Takes a slot for a call that has yet to be made, or has the request wait for one, if it may.
+    /// Takes a slot for a call that has yet to be made, if there is one that nobody waits for. Never waits.
     #[inline]
-    pub(crate) fn slot_or_wait(self: &Arc<Self>, demand: Option<Demand>) -> Found {
-        let (taken, spent) = if self.room.has_rates() {
-            let spent = Spent::new(self.clock.now(), demand);
-            let turn = Turn::AfterTheQueue;
-            let taken = self.room.try_take(turn, spent.at, spent.demand()).ok();
-            (taken, Some(spent))
-        } else {
-            (self.try_take(Turn::AfterTheQueue), None)
-        };
-        match taken {
-            Some(in_flight) => Found::Slot(Slot::new(Arc::clone(self), in_flight, spent)),
-            None => self.arrive(Kind::InCall, demand, Waker::noop()),
+    pub(crate) fn claim(self: &Arc<Self>, demand: Option<Demand>) -> Option<Claim<'_>> {
+        if self.has_rates() {
+            return self.claim_rated(demand);
         }
+        let in_flight = self.try_take(Turn::AfterTheQueue)?;
+        Some(Claim::new(self, in_flight, None))
+    }
+
+    #[inline(never)]
+    fn claim_rated(self: &Arc<Self>, demand: Option<Demand>) -> Option<Claim<'_>> {
+        let spent = Spent::new(self.clock.now(), demand);
+        let turn = Turn::AfterTheQueue;
+        let taken = self.room.try_take(turn, spent.at, spent.demand());
+        Some(Claim::new(self, taken.ok()?, Some(spent)))
     }
 
     /// Begins a call, or turns the request away. Never waits, never locks where there is a slot.
@@ -237,7 +246,7 @@ impl Gate {
         discard(waker);
         match arrival {
             Arrival::Admitted(in_flight) => {
-                let spent = self.room.has_rates().then(|| Spent::new(now, demand));
+                let spent = self.has_rates().then(|| Spent::new(now, demand));
                 Found::Slot(Slot::new(Arc::clone(self), in_flight, spent))
             }
             Arrival::Waiting(ticket) => {

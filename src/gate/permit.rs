@@ -2,9 +2,54 @@ use std::{fmt, mem, sync::Arc, time::Duration};
 
 use super::{Charge, Gate};
 use crate::{
-    Demand,
+    Demand, Reason, Rejected,
+    contained::contained,
     limit::{Outcome, Sample},
+    rate::{Deciding, Decision, Receipt},
+    room::Full,
 };
+
+/// A slot that was taken for a call whose service is being readied. Dropping it gives the slot back as if nothing had been. It borrows
+/// the gate, as [`Begun`] does and for the same reason.
+pub(crate) struct Claim<'a> {
+    gate: &'a Arc<Gate>,
+    /// 0 once it is in other hands.
+    in_flight: u32,
+    spent: Option<Spent>,
+}
+
+impl<'a> Claim<'a> {
+    #[inline]
+    pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
+        Self {
+            gate,
+            in_flight,
+            spent,
+        }
+    }
+
+    /// The call is made.
+    #[inline]
+    pub(crate) fn begin(mut self) -> Begun<'a> {
+        let in_flight = mem::take(&mut self.in_flight);
+        Begun::new(self.gate, in_flight, self.spent)
+    }
+
+    /// The call has to wait for the service.
+    pub(crate) fn keep(mut self) -> Slot {
+        let in_flight = mem::take(&mut self.in_flight);
+        Slot::new(Arc::clone(self.gate), in_flight, self.spent)
+    }
+}
+
+impl Drop for Claim<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.in_flight != 0 {
+            self.gate.unused(self.spent);
+        }
+    }
+}
 
 /// A slot that was taken for the call that is being made. Dropping it, as happens if the service panics in its `call`, gives the slot
 /// back.
@@ -88,6 +133,8 @@ pub(crate) struct Slot {
     in_flight: u32,
     /// With rates.
     spent: Option<Spent>,
+    /// Of a rate that is counted elsewhere.
+    receipt: Option<Receipt>,
 }
 
 impl Slot {
@@ -96,15 +143,54 @@ impl Slot {
             gate,
             in_flight,
             spent,
+            receipt: None,
         }
     }
 
     /// The call is made. `None` if it was made before.
     pub(crate) fn begin(&mut self) -> Option<Begun<'_>> {
-        match mem::take(&mut self.in_flight) {
-            0 => None,
-            in_flight => Some(Begun::new(&self.gate, in_flight, self.spent)),
+        let in_flight = match mem::take(&mut self.in_flight) {
+            0 => return None,
+            in_flight => in_flight,
+        };
+        let begun = Begun::new(&self.gate, in_flight, self.spent);
+        if let (Some(charge), Some(receipt)) = (&begun.charge, self.receipt.take()) {
+            charge.keep(receipt);
         }
+        Some(begun)
+    }
+
+    /// Asks the rate that is counted elsewhere, if there is one.
+    pub(crate) fn ask_remote(&self) -> Option<Deciding> {
+        let remote = self.gate.settings.remote.as_ref()?;
+        let demand = self.spent.map(Spent::demand).unwrap_or_default();
+        Some(remote.spend(&demand))
+    }
+
+    /// What it answered. Refused there, a request takes nothing here.
+    pub(crate) fn decided(&mut self, decision: Decision) -> Result<(), Rejected> {
+        let (reason, short) = match decision {
+            Decision::Admitted { receipt, .. } => {
+                self.receipt = Some(receipt);
+                return Ok(());
+            }
+            Decision::Short { short, .. } => (Full::Rate(short).reason(), Some(short)),
+            Decision::Unavailable => (Reason::Unavailable, None),
+        };
+        let rejected = self.gate.reject(reason, Duration::ZERO, short);
+        if self.gate.settings.shadow {
+            return Ok(());
+        }
+        if mem::take(&mut self.in_flight) != 0 {
+            self.gate.unused(self.spent);
+            // It is among the refused already.
+            self.gate.not_refused_early();
+        }
+        Err(rejected)
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// The slot without its guard: to be given back by hand.
@@ -118,6 +204,9 @@ impl Drop for Slot {
     fn drop(&mut self) {
         if self.in_flight != 0 {
             self.gate.unused(self.spent);
+            if let Some(receipt) = self.receipt.take() {
+                contained(|| receipt.refund());
+            }
         }
     }
 }
@@ -143,8 +232,8 @@ pub struct Permit {
     outcome: Outcome,
     sampled: bool,
     released: bool,
-    /// The service's or the body's code is running; if the permit is dropped meanwhile, that code has panicked. So from the
-    /// beginning, with the service's `call`, until its future has been polled.
+    /// Code of others that makes or reads the answer is running: the inner future, a closure, the body. If the permit is
+    /// dropped meanwhile, that code has panicked.
     running: bool,
 }
 

@@ -53,10 +53,7 @@ impl Waiter {
                 spent,
             } => {
                 self.ticket = None;
-                let spent = gate
-                    .room
-                    .has_rates()
-                    .then(|| Spent::new(spent, self.demand));
+                let spent = gate.has_rates().then(|| Spent::new(spent, self.demand));
                 let slot = Slot::new(Arc::clone(gate), in_flight, spent);
                 gate.recording.waited(gate, waited);
                 Ok(slot)

@@ -13,7 +13,7 @@ use crate::{
     gate::{Gate, Learner, Settings},
     limit::{Limit, MAX_LIMIT},
     protocol,
-    rate::Rate,
+    rate::{Rate, RemoteRate},
     strategy::Strategy,
 };
 
@@ -212,6 +212,16 @@ impl BackpressureLayer {
         Ok(layer)
     }
 
+    /// As many requests start per time as a rate lets in that is shared with other machines, such as
+    /// `redis::SharedRate`; the next one is refused as by [`rate`](Self::rate).
+    ///
+    /// It is asked for each request once all that is here has room, and what was taken here goes back if it refuses. The call waits
+    /// for the answer, which takes as long as the shared rate says and no longer. With [`wait`](Self::wait) a local rate or limit beside
+    /// it still paces; over the shared one requests are refused in any case.
+    pub fn shared_rate(rate: impl RemoteRate) -> Self {
+        Self::new(MAX_LIMIT, "shared_rate", Strategy::DropNewest, 0, None).and_shared_rate(rate)
+    }
+
     fn fixed(limit: usize, strategy: Strategy, max_waiting: usize) -> Result<Self, ConfigError> {
         let limit = at_least_one("limit", limit)?.min(MAX_LIMIT);
         Ok(Self::new(
@@ -238,6 +248,7 @@ impl BackpressureLayer {
                 max_waiting,
                 max_wait: None,
             },
+            remote: None,
         };
         Self {
             gate: Arc::new(Gate::new(limit, settings, learner)),
@@ -287,6 +298,19 @@ impl<P> BackpressureLayer<P> {
     #[must_use]
     pub fn and_rate(mut self, rate: impl Rate) -> Self {
         built(self.gate_mut("and_rate").add_rate(Box::new(rate)));
+        self
+    }
+
+    /// A rate shared with other machines, beside the limit and the rates that there are: see
+    /// [`shared_rate`](Self::shared_rate). There is one at most; the last one counts. It can itself have several limits.
+    ///
+    /// # Panics
+    ///
+    /// If the gate is shared already.
+    #[track_caller]
+    #[must_use]
+    pub fn and_shared_rate(mut self, rate: impl RemoteRate) -> Self {
+        self.gate_mut("and_shared_rate").settings_mut().remote = Some(Arc::new(rate));
         self
     }
 

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::{Buf, Bytes};
@@ -65,11 +65,12 @@ where
         if let Some(hold) = held.as_mut() {
             hold.permit.running(true);
         }
-        let frame = body.as_mut().poll_frame(cx);
-        if let Some(hold) = held.as_mut() {
-            hold.permit.running(false);
-        }
-        let frame = ready!(frame);
+        let Poll::Ready(frame) = body.as_mut().poll_frame(cx) else {
+            if let Some(hold) = held.as_mut() {
+                hold.permit.running(false);
+            }
+            return Poll::Pending;
+        };
         if let Some(hold) = held {
             let ended = match &frame {
                 Some(Ok(frame)) => {
@@ -83,6 +84,7 @@ where
                 }
                 None => true,
             };
+            hold.permit.running(false);
             if ended {
                 hold.ended();
                 *held = None;
@@ -137,7 +139,8 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    pub(super) fn new(permit: Permit, outcome: Outcome, length: Option<u64>) -> Self {
+    pub(super) fn new(mut permit: Permit, outcome: Outcome, length: Option<u64>) -> Self {
+        permit.running(false);
         Self {
             permit,
             outcome,

@@ -15,6 +15,7 @@
 //! nothing more until the window has passed.
 
 mod adaptive;
+mod remote;
 mod requests;
 mod shared;
 mod sliding_window;
@@ -25,7 +26,10 @@ use std::{fmt, time::Duration};
 use crate::{ConfigError, Demand, limit::Sample};
 
 pub use self::{
-    adaptive::AdaptiveRate, requests::Requests, sliding_window::SlidingWindow,
+    adaptive::AdaptiveRate,
+    remote::{Deciding, Decision, OnUnavailable, Receipt, RemoteRate},
+    requests::Requests,
+    sliding_window::SlidingWindow,
     token_bucket::TokenBucket,
 };
 

@@ -1,7 +1,7 @@
 //! One story, played behind every strategy and in both protocols: callers of every kind meet at a gate of one or two slots
 //! while its limit moves; in half of the stories it is drained at last.
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Once, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -106,12 +106,19 @@ impl Passed {
 /// Plays the story with whatever is planned to go wrong.
 pub fn play(setup: &Setup, plan: Plan) -> Passed {
     let _recorder = metrics::set_default_local_recorder(&Teller);
-    let _subscriber = tracing::subscriber::set_default(Teller);
+    // For all threads: a subscriber that comes or goes changes what the events of others cost.
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| tracing::subscriber::set_global_default(Teller).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
+    runtime.block_on(play_paused(setup, plan))
+}
+
+/// Within the runtime, whose clock stands still: so does the gate's from the beginning.
+async fn play_paused(setup: &Setup, plan: Plan) -> Passed {
     let layer = setup.layer();
     let handle = layer.handle();
     let story = Story { setup, plan };
@@ -125,9 +132,13 @@ pub fn play(setup: &Setup, plan: Plan) -> Passed {
         });
         if setup.exempt {
             let layer = layer.exempt(|request: &Request<Cargo>| is_exempt(request.uri().path()));
-            return runtime.block_on(story.play(layer.layer(Inner::default()), handle, plain));
+            return story
+                .play(layer.layer(Inner::default()), handle, plain)
+                .await;
         }
-        return runtime.block_on(story.play(layer.layer(Inner::default()), handle, plain));
+        return story
+            .play(layer.layer(Inner::default()), handle, plain)
+            .await;
     }
     let layer = layer
         .classify(|_: &response::Parts| {
@@ -142,10 +153,15 @@ pub fn play(setup: &Setup, plan: Plan) -> Passed {
         true => layer.exempt(|head| is_exempt(head.uri.path())),
         false => layer,
     };
-    runtime.block_on(story.play(layer.layer(Inner::default()), handle, http))
+    story
+        .play(layer.layer(Inner::default()), handle, http)
+        .await
 }
 
 type Answer = Result<Response<Film>, Broken>;
+
+/// Gives the body to be read, or what was seen instead.
+type Read<B, E> = fn(Result<Response<B>, E>) -> Result<B, Seen>;
 
 fn is_exempt(path: &str) -> bool {
     point("exempt");
@@ -175,12 +191,7 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
-    async fn play<S, B>(
-        self,
-        service: S,
-        handle: Handle,
-        read: fn(Result<Response<B>, S::Error>) -> Result<B, Seen>,
-    ) -> Passed
+    async fn play<S, B>(self, service: S, handle: Handle, read: Read<B, S::Error>) -> Passed
     where
         S: Service<Request<Cargo>, Response = Response<B>> + Clone + 'static,
         B: Body<Data = Bytes, Error = Broken> + 'static,
@@ -276,7 +287,7 @@ impl Story<'_> {
         &self,
         service: S,
         handle: &Handle,
-        read: fn(Result<Response<B>, S::Error>) -> Result<B, Seen>,
+        read: Read<B, S::Error>,
     ) -> Vec<Fate<Seen>>
     where
         S: Service<Request<Cargo>, Response = Response<B>> + Clone + 'static,
@@ -345,11 +356,7 @@ fn job(id: u32) -> Option<Job> {
 }
 
 /// Asks, hesitates, calls, hesitates, reads.
-fn caller<S, B>(
-    mut service: S,
-    job: Job,
-    read: fn(Result<Response<B>, S::Error>) -> Result<B, Seen>,
-) -> Play<Seen>
+fn caller<S, B>(mut service: S, job: Job, read: Read<B, S::Error>) -> Play<Seen>
 where
     S: Service<Request<Cargo>, Response = Response<B>> + 'static,
     B: Body<Data = Bytes, Error = Broken> + 'static,

@@ -8,6 +8,7 @@ mod body;
 mod contract;
 mod drain;
 mod drop;
+mod model;
 mod parked;
 mod refusal;
 mod sampling;

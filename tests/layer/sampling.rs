@@ -1,16 +1,19 @@
 //! What a limit learns from a response, and when.
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     io,
+    panic::AssertUnwindSafe,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
@@ -22,6 +25,58 @@ const MILLI: Duration = Duration::from_millis(1);
 
 /// A body that panics when it is read.
 struct Panics;
+
+/// A body that panics when it is asked about itself for the nth time.
+struct Shy {
+    end: Cell<u32>,
+    size: Cell<u32>,
+}
+
+fn count_down(left: &Cell<u32>) {
+    left.set(left.get() - 1);
+    assert_ne!(left.get(), 0, "a body with a mistake");
+}
+
+impl Body for Shy {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::new()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        count_down(&self.end);
+        false
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        count_down(&self.size);
+        SizeHint::new()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_the_answer_is_looked_at_is_not_taken_for_a_caller_that_left() {
+    let bench = Bench::with(|layer| layer.classify(|_| panic!("a closure with a mistake")));
+    let call = AssertUnwindSafe(bench.get(Response::new(Full::from("whole"))));
+    assert!(call.catch_unwind().await.is_err());
+    assert_eq!((bench.in_flight(), bench.samples()), (0, vec![]));
+
+    for (end, size) in [(1, 9), (9, 1), (2, 9)] {
+        let bench = Bench::new();
+        let (end, size) = (Cell::new(end), Cell::new(size));
+        let call = async {
+            let mut response = bench.get(sse(Shy { end, size })).await;
+            response.body_mut().frame().await;
+        };
+        assert!(AssertUnwindSafe(call).catch_unwind().await.is_err());
+        assert_eq!((bench.in_flight(), bench.samples()), (0, vec![]));
+    }
+}
 
 impl Body for Panics {
     type Data = Bytes;
@@ -36,9 +91,6 @@ impl Body for Panics {
 }
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_not_taken_for_a_caller_that_left() {
-    use futures_util::FutureExt;
-    use std::panic::AssertUnwindSafe;
-
     // Caught outside of the layer: the future is dropped only after the unwinding.
     let bench = Bench::new();
     let panics = service_fn(|_: Request<()>| async {

@@ -5,5 +5,6 @@
 mod charge;
 mod paced;
 mod refused;
+mod shared;
 mod support;
 mod together;

@@ -13,6 +13,7 @@ pub mod plots;
 pub mod report;
 pub mod rounds;
 pub mod scores;
+pub mod soak;
 pub mod waiters;
 
 use std::fmt;

@@ -5,16 +5,9 @@ use std::{sync::Arc, time::Duration};
 use loom::thread;
 
 use super::*;
+use crate::interleavings::model;
 
 const NOW: Duration = Duration::from_secs(1);
-
-fn model(f: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    if builder.preemption_bound.is_none() {
-        builder.preemption_bound = Some(3);
-    }
-    builder.check(f);
-}
 
 fn beside(
     bucket: &Arc<TokenBucket>,

@@ -1,0 +1,299 @@
+//! How one request is decided: by the lease, by the store, or by the policy.
+//!
+//! The store is asked by a task of its own. The request waits for it no longer than the timeout, and may leave at any time; the
+//! task goes on, and whatever it brings that nobody waits for is given back.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use redis::RedisResult;
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+use super::{
+    LEASE_TERM, SharedRate,
+    keyed::Memory,
+    lease::Taken,
+    local::Local,
+    recording::By,
+    script::{Change, Reply, Verdict},
+};
+use crate::{
+    Demand,
+    rate::{Decision, OnUnavailable, Quota, Receipt, Short},
+};
+
+type Costs = Arc<[u64]>;
+
+/// An answer on its way to the request.
+pub(super) struct Told {
+    by: By,
+    decision: Option<Decision>,
+}
+
+impl Told {
+    fn read(mut self) -> Option<(By, Decision)> {
+        self.decision.take().map(|decision| (self.by, decision))
+    }
+}
+
+impl Drop for Told {
+    /// Nobody has read it.
+    fn drop(&mut self) {
+        if let Some(Decision::Admitted { receipt, .. }) = self.decision.take() {
+            receipt.refund();
+        }
+    }
+}
+
+impl SharedRate {
+    pub(super) async fn decide(self, demand: Demand) -> Decision {
+        let core = &self.core;
+        core.here();
+        let (by, decision) = self.decided(core.costs(&demand)).await;
+        core.recording.decided(&core.name, by, &decision);
+        decision
+    }
+
+    async fn decided(&self, costs: Costs) -> (By, Decision) {
+        let core = &self.core;
+        if let Some(short) = self.never(&costs) {
+            return (By::Burst, Decision::Short { short, quota: None });
+        }
+        if let Some(decision) = self.by_lease(&costs) {
+            return (By::Lease, decision);
+        }
+        if !core.health.is_down() {
+            let (tell, told) = oneshot::channel();
+            tokio::spawn(self.clone().ask(Arc::clone(&costs), tell));
+            match timeout(core.timeout, told).await {
+                Ok(told) => {
+                    if let Some(told) = told.ok().and_then(Told::read) {
+                        return told;
+                    }
+                }
+                Err(_) => core.silent(self.keys()),
+            }
+        }
+        (By::Policy, self.by_policy(costs))
+    }
+
+    fn never(&self, costs: &[u64]) -> Option<Short> {
+        (self.core.budgets.iter().zip(costs))
+            .find(|(budget, cost)| **cost > budget.burst)
+            .map(|(budget, _)| Short::Never { most: budget.burst })
+    }
+
+    async fn ask(self, costs: Costs, tell: oneshot::Sender<Told>) {
+        let decided = match self.leased() {
+            Some((memory, slices)) => self.ask_for_slice(&memory, slices, costs, &tell).await,
+            None => self.ask_for(costs).await,
+        };
+        match decided {
+            Ok((by, decision)) => {
+                let decision = Some(decision);
+                let _ = tell.send(Told { by, decision });
+            }
+            Err(error) => self.core.failed(self.keys(), &error.to_string()),
+        }
+    }
+
+    async fn ask_for(&self, costs: Costs) -> RedisResult<(By, Decision)> {
+        let core = &self.core;
+        let reply = core.spend(self.keys(), &costs, &costs).await?;
+        let decision = match reply.verdict {
+            Verdict::Done => Decision::Admitted {
+                quota: self.tightest(&reply),
+                receipt: self.spent(costs, reply.now),
+            },
+            Verdict::Short | Verdict::Late => self.short(&reply),
+        };
+        Ok((By::Store, decision))
+    }
+
+    /// As many as find the lease empty wait for one of them to bring a slice.
+    async fn ask_for_slice(
+        &self,
+        memory: &Arc<Memory>,
+        slices: &[u64],
+        costs: Costs,
+        tell: &oneshot::Sender<Told>,
+    ) -> RedisResult<(By, Decision)> {
+        let core = &self.core;
+        let turn = memory.turn.lock().await;
+        if tell.is_closed() {
+            return Ok((By::Lease, Decision::Unavailable));
+        }
+        if let Some(decision) = self.by_lease(&costs) {
+            return Ok((By::Lease, decision));
+        }
+        let draw = memory.lease(|lease| lease.draw(&costs, slices));
+        let asked = core.spend(self.keys(), &draw.costs, &draw.wants);
+        let reply = match unless_late(core.timeout, asked, turn).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                memory.lease(|lease| lease.put_back(draw, None));
+                return Err(error);
+            }
+        };
+        let decision = match reply.verdict {
+            Verdict::Done => {
+                let granted: Vec<u64> = reply.standings.iter().map(|s| s.spent).collect();
+                let (taken, begins) = memory.lease(|lease| lease.put(&draw, &granted, reply.now));
+                if begins {
+                    self.end_later(memory, taken.term);
+                }
+                Decision::Admitted {
+                    quota: self.tightest(&reply),
+                    receipt: self.taken(memory, costs, taken),
+                }
+            }
+            Verdict::Short | Verdict::Late => {
+                let until = core.clock.now() + longest_wait(&reply);
+                memory.lease(|lease| lease.put_back(draw, Some(until)));
+                self.short(&reply)
+            }
+        };
+        Ok((By::Store, decision))
+    }
+
+    fn by_lease(&self, costs: &Costs) -> Option<Decision> {
+        let (memory, _) = self.leased()?;
+        let now = self.core.clock.now();
+        let found = memory.lease(|lease| match lease.take(costs) {
+            Some(taken) => Some(Ok(taken)),
+            None => lease.refused(now, costs).map(Err),
+        })?;
+        Some(match found {
+            Ok(taken) => Decision::Admitted {
+                receipt: self.taken(&memory, Arc::clone(costs), taken),
+                quota: None,
+            },
+            Err(wait) => Decision::Short {
+                short: Short::Wait(wait),
+                quota: None,
+            },
+        })
+    }
+
+    /// Where what is leased is kept, and how much at a time. `None` where each request asks the store.
+    fn leased(&self) -> Option<(Arc<Memory>, &[u64])> {
+        let slices = self.core.slices()?;
+        Some((self.memory()?, slices))
+    }
+
+    fn end_later(&self, memory: &Arc<Memory>, term: u64) {
+        let (core, keys) = (Arc::downgrade(&self.core), Arc::clone(self.keys()));
+        let memory = Arc::clone(memory);
+        tokio::spawn(async move {
+            sleep(LEASE_TERM).await;
+            let rest = memory.close(Some(term));
+            if let (Some(core), Some(changes)) = (core.upgrade(), rest) {
+                core.settle_later(&keys, changes);
+            }
+        });
+    }
+
+    fn by_policy(&self, costs: Costs) -> Decision {
+        let share = match self.core.on_unavailable {
+            OnUnavailable::Local(share) => share,
+            OnUnavailable::Reject => return Decision::Unavailable,
+            OnUnavailable::Admit => {
+                return Decision::Admitted {
+                    receipt: Receipt::nothing(),
+                    quota: None,
+                };
+            }
+        };
+        let core = Arc::clone(&self.core);
+        let memory = self.memory().unwrap_or_else(|| Arc::clone(&core.crowd));
+        let local = memory.local(|| Local::new(&core.budgets, share));
+        let now = core.clock.now();
+        if let Err(short) = local.spend(now, &costs) {
+            return Decision::Short { short, quota: None };
+        }
+        let receipt = Receipt::new(move |actual| {
+            let is = core.actual(actual);
+            let local = memory.local(|| Local::new(&core.budgets, share));
+            local.settle(core.clock.now(), now, &costs, &is);
+        });
+        Decision::Admitted {
+            receipt,
+            quota: None,
+        }
+    }
+
+    /// For what the store has spent for this request alone.
+    fn spent(&self, costs: Costs, at: u64) -> Receipt {
+        let (core, keys) = (Arc::clone(&self.core), Arc::clone(self.keys()));
+        Receipt::new(move |actual| {
+            let is = core.actual(actual);
+            let changes = (costs.iter().zip(&*is))
+                .map(|(was, is)| Change::between(*was, *is, at))
+                .collect();
+            core.settle_later(&keys, changes);
+        })
+    }
+
+    /// For what was taken from the lease.
+    fn taken(&self, memory: &Arc<Memory>, costs: Costs, taken: Taken) -> Receipt {
+        let (core, keys) = (Arc::clone(&self.core), Arc::clone(self.keys()));
+        let memory = Arc::clone(memory);
+        Receipt::new(move |actual| {
+            let is = core.actual(actual);
+            let more: Vec<u64> = is
+                .iter()
+                .zip(&*costs)
+                .map(|(is, was)| is.saturating_sub(*was))
+                .collect();
+            let less: Vec<u64> = is
+                .iter()
+                .zip(&*costs)
+                .map(|(is, was)| was.saturating_sub(*is))
+                .collect();
+            let slices = core.slices().unwrap_or_default();
+            let (more, less) =
+                memory.lease(|lease| (lease.owe(&more), lease.give_back(taken, &less, slices)));
+            let changes = (less.iter().zip(&more))
+                .map(|(less, more)| Change::between(*less, *more, taken.at))
+                .collect();
+            core.settle_later(&keys, changes);
+        })
+    }
+
+    fn short(&self, reply: &Reply) -> Decision {
+        let longest = (reply.standings.iter().zip(&self.core.budgets))
+            .max_by_key(|(standing, _)| standing.wait);
+        Decision::Short {
+            short: Short::Wait(longest_wait(reply)),
+            quota: longest
+                .map(|(standing, budget)| budget.quota(standing.remaining, standing.reset_after)),
+        }
+    }
+
+    /// Of the limit that has the smallest share left.
+    fn tightest(&self, reply: &Reply) -> Option<Quota> {
+        let quotas = (reply.standings.iter().zip(&self.core.budgets))
+            .map(|(standing, budget)| budget.quota(standing.remaining, standing.reset_after));
+        let left = |quota: &Quota| quota.remaining as f64 / quota.limit as f64;
+        quotas.min_by(|a, b| left(a).total_cmp(&left(b)))
+    }
+}
+
+/// Waits for what is asked; once it is late, without keeping the turn from others.
+async fn unless_late<T, G>(late: Duration, asked: impl Future<Output = T>, turn: G) -> T {
+    let mut asked = std::pin::pin!(asked);
+    match timeout(late, asked.as_mut()).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            drop(turn);
+            asked.await
+        }
+    }
+}
+
+fn longest_wait(reply: &Reply) -> Duration {
+    let micros = reply.standings.iter().map(|standing| standing.wait).max();
+    Duration::from_micros(micros.unwrap_or(0))
+}
