@@ -84,6 +84,8 @@ mod service;
 pub mod sim;
 mod slots;
 mod strategy;
+#[cfg(feature = "stream")]
+pub mod stream;
 mod sync;
 
 #[cfg(feature = "http")]
@@ -98,6 +100,11 @@ pub use self::{
     metrics::BackpressureMetrics,
     rejected::{Reason, Rejected},
     service::Backpressure,
+};
+#[cfg(feature = "stream")]
+pub use self::{
+    strategy::BackpressureStrategy,
+    stream::{AdaptiveRateController, BackpressureController, BoundedStream},
 };
 
 /// The README's code compiles.

@@ -182,18 +182,45 @@ impl Http {
         }
     }
 
-    /// How it went, and whether the trailers may yet tell otherwise.
-    fn outcome(&self, head: &response::Parts, content: Content) -> (Outcome, bool) {
-        if let Some(classify) = self.policy.as_ref().and_then(|p| p.classify.as_ref()) {
-            return (classify(head), false);
-        }
-        match content {
-            Content::Grpc => match grpc::outcome(&head.headers) {
+    /// What the body has to hold on to, if it needs anything. The response is only looked at, since it is large to move.
+    fn hold<B: Body>(
+        &self,
+        asked: Asked,
+        response: &Response<B>,
+        told: Option<Outcome>,
+        mut permit: Permit,
+    ) -> Option<Hold> {
+        let (status, headers, body) = (response.status(), response.headers(), response.body());
+        let content = Content::of(headers);
+        let (outcome, trailers_tell) = match (told, content) {
+            (Some(outcome), _) => (outcome, false),
+            (None, Content::Grpc) => match grpc::outcome(headers) {
                 Some(outcome) => (outcome, false),
-                None => (outcome_of(head.status), true),
+                None => (outcome_of(status), true),
             },
-            _ => (outcome_of(head.status), false),
+            (None, _) => (outcome_of(status), false),
+        };
+        let whole = has_no_body(asked, status) || body.is_end_stream();
+        if (whole || outcome == Outcome::Overload) && permit.wants_hint() {
+            permit.sample_hinted(outcome, hint::retry_after(headers));
         }
+        if whole {
+            // The server will not ask for a body that cannot come.
+            permit.sample(outcome);
+            return None;
+        }
+        let sample_at = self.when_to_sample(content);
+        if sample_at == SampleAt::Head {
+            permit.sample(outcome);
+        }
+        if self.release_at == ReleaseAt::Head {
+            permit.release(outcome);
+        }
+        let hold = Hold::new(permit, outcome, body.size_hint().exact())
+            .read_trailers(trailers_tell)
+            .sample_at(sample_at)
+            .release_at(self.release_at);
+        Some(hold)
     }
 }
 
@@ -209,8 +236,8 @@ enum Content {
 }
 
 impl Content {
-    fn of(head: &response::Parts) -> Self {
-        let Some(content_type) = head.headers.get(CONTENT_TYPE) else {
+    fn of(headers: &HeaderMap) -> Self {
+        let Some(content_type) = headers.get(CONTENT_TYPE) else {
             return Self::Whole;
         };
         let essence = content_type.as_bytes().split(|byte| *byte == b';').next();
@@ -311,47 +338,30 @@ where
         answer: Result<Response<B>, E>,
         permit: &mut Option<Permit>,
     ) -> Result<Self::Response, E> {
-        let (response, mut permit) = match (answer, permit.take()) {
-            (Ok(response), Some(permit)) => (response, permit),
-            (Ok(response), None) => return Ok(response.map(|body| ResponseBody::new(body, None))),
-            (Err(error), permit) => {
+        let permit = permit.take();
+        let mut response = match answer {
+            Ok(response) => response,
+            Err(error) => {
                 if let Some(mut permit) = permit {
                     permit.sample(Outcome::Overload);
                 }
                 return Err(error);
             }
         };
-        let (mut head, body) = response.into_parts();
+        let Some(permit) = permit else {
+            return Ok(response.map(|body| ResponseBody::new(body, None)));
+        };
+        let mut told = None;
         if let Some(policy) = &self.policy {
-            policy.tell_rates(permit.gate(), &mut head.headers);
+            policy.tell_rates(permit.gate(), response.headers_mut());
+            if let Some(classify) = &policy.classify {
+                let (head, body) = response.into_parts();
+                told = Some(classify(&head));
+                response = Response::from_parts(head, body);
+            }
         }
-        let content = Content::of(&head);
-        let (outcome, trailers_tell) = self.outcome(&head, content);
-        if has_no_body(asked, head.status) || body.is_end_stream() {
-            // The server will not ask for a body that cannot come.
-            let hint = permit
-                .wants_hint()
-                .then(|| hint::retry_after(&head.headers));
-            permit.sample_hinted(outcome, hint.flatten());
-            drop(permit);
-            return Ok(Response::from_parts(head, ResponseBody::new(body, None)));
-        }
-        if outcome == Outcome::Overload && permit.wants_hint() {
-            permit.sample_hinted(outcome, hint::retry_after(&head.headers));
-        }
-        let sample_at = self.when_to_sample(content);
-        if sample_at == SampleAt::Head {
-            permit.sample(outcome);
-        }
-        if self.release_at == ReleaseAt::Head {
-            permit.release(outcome);
-        }
-        let hold = Hold::new(permit, outcome, body.size_hint().exact())
-            .read_trailers(trailers_tell)
-            .sample_at(sample_at)
-            .release_at(self.release_at);
-        let body = ResponseBody::new(body, Some(hold));
-        Ok(Response::from_parts(head, body))
+        let hold = self.hold(asked, &response, told, permit);
+        Ok(response.map(|body| ResponseBody::new(body, hold)))
     }
 
     fn error(&self, error: E) -> E {

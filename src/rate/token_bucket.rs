@@ -169,9 +169,10 @@ impl TokenBucket {
         }
         let in_a_second = u128::from(n) * SECOND.as_nanos() / nanos;
         let burst = in_a_second.clamp(1, u128::from(LONGEST)) as u64;
+        let per_second = n as f64 / period.as_secs_f64();
         Ok(Self {
             burst,
-            state: State::new(Scale::new(n, period, burst)),
+            state: State::new(Scale::new(n, period, burst), per_second),
         })
     }
 
@@ -202,7 +203,7 @@ impl TokenBucket {
         let scale = self.state.scale().with_room_for(burst);
         Ok(Self {
             burst,
-            state: State::new(scale),
+            state: State::new(scale, self.state.per_second()),
         })
     }
 }
@@ -232,7 +233,7 @@ impl Rate for TokenBucket {
     }
 
     fn per_second(&self) -> f64 {
-        self.state.scale().per_second()
+        self.state.per_second()
     }
 
     /// Whole numbers of tokens per second are exact, others to within a few thousand-millionths. What is not above 0 is 0;
@@ -248,10 +249,10 @@ impl TokenBucket {
     /// For a rate that is not a whole number. A burst of 0 lets nothing in.
     pub(super) fn beginning_with(per_second: f64, burst: u64) -> Self {
         let burst = burst.min(LONGEST);
-        let scale = Scale::new(1, SECOND, burst).at_rate(per_second, burst);
+        let (scale, per_second) = Scale::new(1, SECOND, burst).at_rate(per_second, burst);
         Self {
             burst,
-            state: State::new(scale),
+            state: State::new(scale, per_second),
         }
     }
 

@@ -7,12 +7,13 @@ use std::{
 };
 
 /// All there are.
-pub const ALL: [&str; 25] = [
+pub const ALL: [&str; 35] = [
     "body.drop",
     "body.is_end_stream",
     "body.poll_frame",
     "body.size_hint",
     "classify",
+    "cost",
     "exempt",
     "future.drop",
     "future.poll",
@@ -23,10 +24,19 @@ pub const ALL: [&str; 25] = [
     "limit.drop",
     "limit.set_limit",
     "limit.update",
+    "rate.check",
+    "rate.cost",
+    "rate.per_second",
+    "rate.quota",
+    "rate.refund",
+    "rate.spend",
     "recorder.counter",
     "recorder.gauge",
     "recorder.histogram",
     "recorder.register",
+    "remote.correct",
+    "remote.decide",
+    "remote.spend",
     "request.drop",
     "respond",
     "subscriber.enabled",

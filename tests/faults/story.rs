@@ -8,10 +8,13 @@ use futures_util::FutureExt;
 use http::{Method, Request, Response, request, response};
 use http_body::Body;
 use tower::{Layer, Service};
-use tower_backpressure::{BackpressureLayer, Error, Handle, Reason, Rejected, limit::Outcome};
+use tower_backpressure::{
+    BackpressureLayer, Error, Handle, RateHeaders, Reason, Rejected, limit::Outcome,
+};
 
 use crate::{
     points::{self, Plan, catch, point},
+    rates::{Far, Metered},
     stage::{Fate, Play, Stage, pause},
     tellers::Teller,
     work::{Broken, Cargo, DEAD, Film, Inner, Job, Swing},
@@ -30,7 +33,7 @@ pub struct Setup {
     strategy: &'static str,
     http: bool,
     exempt: bool,
-    drains: bool,
+    pub drains: bool,
 }
 
 pub fn setups() -> Vec<Setup> {
@@ -45,6 +48,10 @@ pub fn setups() -> Vec<Setup> {
         "adaptive",
         "adaptive, waiting",
         "shadow",
+        "rate",
+        "rate, paced",
+        "drop_oldest and a rate",
+        "block and a shared rate",
     ] {
         for nth in 0..8 {
             setups.push(Setup {
@@ -71,6 +78,12 @@ impl Setup {
             "adaptive" => BackpressureLayer::adaptive(Swing(1)),
             "adaptive, waiting" => BackpressureLayer::adaptive(Swing(1)).max_waiting(3),
             "shadow" => BackpressureLayer::drop_newest(1).shadow(),
+            "rate" => BackpressureLayer::rate(Metered::new()),
+            "rate, paced" => BackpressureLayer::rate(Metered::new()).max_waiting(9),
+            "drop_oldest and a rate" => {
+                BackpressureLayer::drop_oldest(1, 2).and_rate(Metered::new())
+            }
+            "block and a shared rate" => BackpressureLayer::block(1).and_shared_rate(Far),
             other => panic!("no such strategy: {other}"),
         }
     }
@@ -141,6 +154,7 @@ async fn play_paused(setup: &Setup, plan: Plan) -> Passed {
             .await;
     }
     let layer = layer
+        .rate_headers(RateHeaders::RateLimit)
         .classify(|_: &response::Parts| {
             point("classify");
             Outcome::Success
@@ -150,7 +164,10 @@ async fn play_paused(setup: &Setup, plan: Plan) -> Passed {
             Response::new(Bytes::from("later"))
         });
     let layer = match setup.exempt {
-        true => layer.exempt(|head| is_exempt(head.uri.path())),
+        true => layer.exempt(|head| is_exempt(head.uri.path())).cost(|_| {
+            point("cost");
+            1
+        }),
         false => layer,
     };
     story

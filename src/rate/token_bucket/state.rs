@@ -29,10 +29,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(scale: Scale) -> Self {
+    pub(super) fn new(scale: Scale, per_second: f64) -> Self {
         Self {
             word: AtomicU64::new(0),
-            scales: [Cell::new(scale), Cell::new(scale)],
+            scales: [(); 2].map(|()| Cell::new(scale, per_second)),
             full_at: AtomicU64::new(0),
             changing: Mutex::new(()),
         }
@@ -46,10 +46,16 @@ impl State {
     #[inline]
     pub(super) fn spend(&self, now: u64, cost: u64, burst: u64) -> Result<(), Short> {
         loop {
-            let (word, scale) = self.read();
-            let due = spent(word, scale, now, cost, burst)?;
-            if cost == 0 || self.take(now, word, scale, due) {
-                return Ok(());
+            let word = self.word();
+            let scale = self.scale_of(word);
+            let due = spent(word, scale, now, cost, burst);
+            // Only what is to replace the word is known to have been read with the right scale.
+            let known = match due {
+                Ok(due) if cost > 0 => self.take(now, word, scale, due),
+                _ => self.word().age() == word.age(),
+            };
+            if known {
+                return due.map(drop);
             }
         }
     }
@@ -95,14 +101,19 @@ impl State {
         self.read().1
     }
 
+    pub(super) fn per_second(&self) -> f64 {
+        let slot = self.word().slot();
+        f64::from_bits(self.scales[slot].per_second.load(Ordering::Acquire))
+    }
+
     pub(super) fn set_rate(&self, now: u64, per_second: f64, burst: u64) {
         let _changing = lock(&self.changing);
         let (mut word, before) = self.read();
-        let after = before.at_rate(per_second, burst);
+        let (after, per_second) = before.at_rate(per_second, burst);
         if after == before {
             return;
         }
-        self.scales[word.next_slot()].write(after);
+        self.scales[word.next_slot()].write(after, per_second);
         loop {
             let out = word.due().saturating_sub(before.at(now));
             // Rounded up: by changing the rate to and fro nobody gains a token.
@@ -113,22 +124,36 @@ impl State {
             if self.swap(word, word.aged().with_due(due)) {
                 return;
             }
-            word = Word(self.word.load(Ordering::Acquire));
+            word = self.word();
         }
     }
 
     /// The word, and the scale to read it with.
     #[inline]
     fn read(&self) -> (Word, Scale) {
-        let mut word = Word(self.word.load(Ordering::Acquire));
+        let mut word = self.word();
         loop {
-            let scale = self.scales[word.slot()].read();
-            let again = Word(self.word.load(Ordering::Acquire));
+            let scale = self.scale_of(word);
+            let again = self.word();
             // Four changes of the rate between the two readings would go unnoticed; for each of them a lock is taken.
             if again.age() == word.age() {
                 return (again, scale);
             }
             word = again;
+        }
+    }
+
+    #[inline]
+    fn word(&self) -> Word {
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    /// A branch, which is foretold, and not an address that has to wait for the word.
+    #[inline]
+    fn scale_of(&self, word: Word) -> Scale {
+        match word.slot() {
+            0 => self.scales[0].read(),
+            _ => self.scales[1].read_apart(),
         }
     }
 
@@ -199,15 +224,16 @@ impl Word {
 struct Cell {
     token: AtomicU64,
     speed: AtomicU64,
+    /// The rate as it was given, the bits of a float.
     per_second: AtomicU64,
 }
 
 impl Cell {
-    fn new(scale: Scale) -> Self {
+    fn new(scale: Scale, per_second: f64) -> Self {
         Self {
             token: AtomicU64::new(scale.token),
             speed: AtomicU64::new(scale.speed),
-            per_second: AtomicU64::new(scale.per_second),
+            per_second: AtomicU64::new(per_second.to_bits()),
         }
     }
 
@@ -217,13 +243,18 @@ impl Cell {
         Scale {
             token: self.token.load(Ordering::Acquire),
             speed: self.speed.load(Ordering::Acquire),
-            per_second: self.per_second.load(Ordering::Acquire),
         }
     }
 
-    fn write(&self, scale: Scale) {
+    #[inline(never)]
+    fn read_apart(&self) -> Scale {
+        self.read()
+    }
+
+    fn write(&self, scale: Scale, per_second: f64) {
         self.token.store(scale.token, Ordering::Release);
         self.speed.store(scale.speed, Ordering::Release);
-        self.per_second.store(scale.per_second, Ordering::Release);
+        self.per_second
+            .store(per_second.to_bits(), Ordering::Release);
     }
 }

@@ -20,22 +20,20 @@ pub(super) struct Scale {
     /// Ticks per nanosecond, a fixed-point number, rounded up: a moment at which a token is due is hit exactly. 0 if the rate
     /// is 0.
     pub(super) speed: u64,
-    /// The rate, as it was given.
-    pub(super) per_second: u64,
 }
 
 impl Scale {
     pub(super) fn new(n: u64, period: Duration, burst: u64) -> Self {
-        let per_second = n as f64 / period.as_secs_f64();
-        Self::ratio(u128::from(n), period.as_nanos(), burst).called(per_second)
+        Self::ratio(u128::from(n), period.as_nanos(), burst)
     }
 
-    /// The scale of another rate. If that is 0, the ticks stay as long as they are and stand still.
-    pub(super) fn at_rate(self, per_second: f64, burst: u64) -> Self {
+    /// The scale of another rate, and that rate within its bounds. If it is 0, the ticks stay as long as they are and stand
+    /// still.
+    pub(super) fn at_rate(self, per_second: f64, burst: u64) -> (Self, f64) {
         const SECOND: f64 = 1e9;
         const FINE: u128 = 1 << 32;
         if per_second <= 0.0 {
-            return Self { speed: 0, ..self }.called(0.0);
+            return (Self { speed: 0, ..self }, 0.0);
         }
         let rate = per_second.min(FASTEST);
         let scale = if rate < 1.0 {
@@ -47,7 +45,7 @@ impl Scale {
         } else {
             Self::ratio((rate * FINE as f64) as u128, SECOND as u128 * FINE, burst)
         };
-        scale.called(rate)
+        (scale, rate)
     }
 
     /// `n` tokens in `period` nanoseconds. A tick is the longest time of which a token is a whole number and that is not
@@ -59,14 +57,6 @@ impl Scale {
         Self {
             token: token as u64,
             speed: u64::try_from(speed).unwrap_or(u64::MAX),
-            per_second: 0,
-        }
-    }
-
-    fn called(self, per_second: f64) -> Self {
-        Self {
-            per_second: per_second.to_bits(),
-            ..self
         }
     }
 
@@ -77,17 +67,15 @@ impl Scale {
         Self {
             token,
             speed: speed.div_ceil(u128::from(self.token)) as u64,
-            ..self
         }
-    }
-
-    pub(super) fn per_second(self) -> f64 {
-        f64::from_bits(self.per_second)
     }
 
     /// What the clock shows, in ticks.
     #[inline]
     pub(super) fn at(self, nanos: u64) -> u64 {
+        if self.speed == NANOSECOND {
+            return nanos.min(LONGEST);
+        }
         let ticks = (u128::from(nanos) * u128::from(self.speed)) >> POINT;
         ticks.min(u128::from(LONGEST)) as u64
     }
