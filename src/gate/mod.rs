@@ -192,6 +192,7 @@ impl Gate {
         self.above.as_ref()
     }
 
+    #[cfg(feature = "http")]
     pub(crate) fn set_keys(&mut self, keys: Weak<dyn Keys>) {
         self.keys = Some(keys);
     }

@@ -10,14 +10,15 @@ use std::{
     any::Any,
     fmt,
     hash::{BuildHasher, Hash, RandomState},
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use self::shard::{Place, Shard};
-use crate::{BackpressureLayer, gate::Gate, sync::lock};
+use crate::{
+    BackpressureLayer,
+    gate::Gate,
+    sync::{AtomicUsize, Mutex, Ordering, lock},
+};
 
 /// With fewer keys to a shard than this, chance would fill one long before the others.
 const KEYS_PER_SHARD: usize = 256;

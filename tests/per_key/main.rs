@@ -1,6 +1,9 @@
 //! A gate for each key, under one ceiling.
 #![cfg(feature = "http")]
 
+#[cfg(feature = "metrics")]
+mod metrics;
+
 use std::{
     convert::Infallible,
     future::{Future, pending},
