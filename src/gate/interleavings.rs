@@ -433,11 +433,9 @@ fn what_was_spent_for_a_call_that_never_began_goes_to_the_one_that_waits_for_it(
             .unwrap()
             .add_rate(Box::new(bucket))
             .unwrap();
-        let Found::Slot(unused) = gate.slot_or_wait(None) else {
-            panic!("the bucket is full");
-        };
+        let unused = gate.claim(None).expect("the bucket is full").keep();
         let gives_back = thread::spawn(move || drop(unused));
-        let Found::Wait(waits) = gate.slot_or_wait(None) else {
+        let Found::Wait(waits) = gate.arrive(Kind::InCall, None, Waker::noop()) else {
             return gives_back.join().unwrap();
         };
         drop(answer(waits).unwrap());

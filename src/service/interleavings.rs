@@ -65,6 +65,7 @@ fn service(strategy: Strategy, max_waiting: usize) -> Plainly {
             max_waiting,
             max_wait: None,
         },
+        remote: None,
     };
     let gate = Arc::new(Gate::new(1, settings, None));
     let inside = Arc::new(AtomicUsize::new(0));
