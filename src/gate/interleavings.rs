@@ -67,7 +67,10 @@ fn acquire(gate: &Arc<Gate>, kind: Kind) -> Result<Permit, Reason> {
         Found::Rejected(reason) => return Err(reason),
         Found::Wait(waiter) => answer(waiter)?,
     };
-    Ok(slot.begin().unwrap().permit())
+    let Ok(Some(begun)) = slot.begin() else {
+        panic!("there is no gate above, and it begins once");
+    };
+    Ok(begun.permit())
 }
 
 fn answer(mut waiter: Waiter) -> Result<Slot, Reason> {

@@ -229,9 +229,8 @@ impl Slot {
             return Ok(());
         }
         if mem::take(&mut self.in_flight) != 0 {
-            self.gate.unused(self.spent);
             // It is among the refused already.
-            self.gate.not_refused_early();
+            self.gate.take_back(self.spent);
         }
         Err(rejected)
     }
