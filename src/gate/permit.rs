@@ -200,8 +200,17 @@ impl Slot {
             0 => return Ok(None),
             in_flight => in_flight,
         };
-        let begun = Begun::under(&self.gate, in_flight, self.spent)?;
-        if let (Some(charge), Some(receipt)) = (&begun.charge, self.receipt.take()) {
+        let receipt = self.receipt.take();
+        let begun = match Begun::under(&self.gate, in_flight, self.spent) {
+            Ok(begun) => begun,
+            Err(refused) => {
+                if let Some(receipt) = receipt {
+                    contained(|| receipt.refund());
+                }
+                return Err(refused);
+            }
+        };
+        if let (Some(charge), Some(receipt)) = (&begun.charge, receipt) {
             charge.keep(receipt);
         }
         Ok(Some(begun))

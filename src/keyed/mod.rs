@@ -28,6 +28,7 @@ const MOST_SHARDS: usize = 16;
 pub(crate) trait Keys: Send + Sync {
     fn find(&self, key: &dyn Any) -> Option<Arc<Gate>>;
     fn drain(&self);
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
     fn held(&self) -> usize;
 }
 

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "metrics")]
 mod metrics;
+mod settled;
 
 use std::{
     convert::Infallible,
