@@ -383,7 +383,7 @@ impl fmt::Debug for Http {
 }
 
 /// What a status says about load. Failures for other reasons say nothing.
-fn outcome_of(status: StatusCode) -> Outcome {
+pub(crate) fn outcome_of(status: StatusCode) -> Outcome {
     match status.as_u16() {
         // 529 is what Anthropic's API says when it is overloaded.
         429 | 503 | 504 | 529 => Outcome::Overload,

@@ -35,6 +35,9 @@ pub use self::{
     quota::RateHeaders,
 };
 
+#[cfg(feature = "llm")]
+pub(crate) use self::{http::outcome_of, refusal::put_hint};
+
 /// The protocol of a layer as it is made.
 #[cfg(feature = "http")]
 pub(crate) type Default = Http;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
     request,
 };
@@ -27,6 +27,12 @@ pub(super) fn refusal(asked: &request::Parts, rejected: &Rejected) -> Response<B
     *response.status_mut() = status(rejected);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    put_hint(headers, retry_after);
+    response
+}
+
+/// When to come back, in milliseconds; `None` is never.
+pub(crate) fn put_hint(headers: &mut HeaderMap, retry_after: Option<u64>) {
     let seconds = retry_after.map(|millis| millis.div_ceil(1000));
     if let (Some(millis), Some(seconds)) = (retry_after, seconds) {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -35,7 +41,6 @@ pub(super) fn refusal(asked: &request::Parts, rejected: &Rejected) -> Response<B
     if seconds.is_none_or(|seconds| seconds > LONGEST_TAKEN) {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
-    response
 }
 
 fn json(rejected: &Rejected, retry_after: Option<u64>) -> String {
