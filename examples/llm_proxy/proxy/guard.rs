@@ -1,0 +1,106 @@
+//! What is in front of the upstream.
+
+use std::time::Duration;
+
+use axum::Router;
+use bytes::Bytes;
+use http::{HeaderMap, Response, header};
+use tower_backpressure::{BackpressureLayer, Handle, limit::Aimd, llm, rate::TokenBucket};
+
+/// For how many tenants a gate is held.
+const MOST_TENANTS: usize = 10_000;
+
+#[derive(Clone, Debug)]
+pub enum Guard {
+    Nothing,
+    /// tower's own limit, shared by all connections, told how many.
+    Tower(usize),
+    Calm(Calm),
+}
+
+/// Our layer's settings.
+#[derive(Clone, Debug)]
+pub struct Calm {
+    /// Where the limit begins.
+    pub initial: usize,
+    /// How many of one tenant may be in flight.
+    pub per_tenant: Option<usize>,
+    /// How many tokens a tenant may use at once, and how many more per minute.
+    pub budget: Option<(u64, u64)>,
+    /// Says the same to everybody, as most proxies do.
+    pub constant_hint: Option<Duration>,
+}
+
+impl Default for Calm {
+    fn default() -> Self {
+        Self {
+            initial: 16,
+            per_tenant: None,
+            budget: None,
+            constant_hint: None,
+        }
+    }
+}
+
+impl Guard {
+    pub fn around(self, inner: Router) -> (Router, Option<Handle>) {
+        match self {
+            Self::Nothing => (inner, None),
+            Self::Tower(limit) => {
+                let layer = tower::limit::GlobalConcurrencyLimitLayer::new(limit);
+                (inner.layer(layer), None)
+            }
+            Self::Calm(calm) => {
+                let layer = calm.layer();
+                let handle = layer.handle();
+                (inner.layer(layer), Some(handle))
+            }
+        }
+    }
+}
+
+impl Calm {
+    fn layer(&self) -> BackpressureLayer {
+        let layer = BackpressureLayer::adaptive(Aimd::default().initial(self.initial))
+            .named("llm")
+            .max_keys(MOST_TENANTS);
+        let (per_tenant, budget) = (self.per_tenant, self.budget);
+        let layer = match (per_tenant, budget) {
+            (None, None) => layer,
+            _ => layer.per_key(
+                |head| tenant(&head.headers),
+                move |_tenant| {
+                    let layer = BackpressureLayer::drop_newest(per_tenant.unwrap_or(usize::MAX));
+                    match budget {
+                        None => layer,
+                        Some((burst, per_minute)) => {
+                            layer.and_rate(TokenBucket::per_minute(per_minute).burst(burst))
+                        }
+                    }
+                },
+            ),
+        };
+        match self.constant_hint {
+            None => layer.respond(llm::refuse),
+            Some(hint) => {
+                layer.respond(move |asked, rejected| constant(llm::refuse(asked, rejected), hint))
+            }
+        }
+    }
+}
+
+/// Who asks: the key that it sends, which the upstream checks. One that is made up has a gate of its own and no more of the
+/// upstream's capacity than the others leave.
+fn tenant(headers: &HeaderMap) -> Box<[u8]> {
+    let key = headers
+        .get("x-api-key")
+        .or_else(|| headers.get(header::AUTHORIZATION));
+    key.map_or_else(Box::default, |key| key.as_bytes().into())
+}
+
+fn constant(mut refusal: Response<Bytes>, hint: Duration) -> Response<Bytes> {
+    let headers = refusal.headers_mut();
+    headers.remove("retry-after-ms");
+    headers.insert(header::RETRY_AFTER, hint.as_secs().into());
+    refusal
+}
