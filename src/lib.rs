@@ -92,7 +92,7 @@ pub mod stream;
 mod sync;
 
 #[cfg(feature = "http")]
-pub use self::protocol::{RateHeaders, ReleaseAt, SampleAt};
+pub use self::protocol::{RateHeaders, ReleaseAt, Report, SampleAt};
 pub use self::{
     config::ConfigError,
     demand::Demand,

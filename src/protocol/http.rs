@@ -7,7 +7,7 @@ use http::{
 use http_body::Body;
 
 use super::{
-    Protocol, Seen, Sees,
+    Protocol, Report, Seen, Sees,
     body::{Hold, ResponseBody},
     grpc, hint, quota, refusal,
     sealed::Sealed,
@@ -201,6 +201,14 @@ impl Http {
             (None, _) => (outcome_of(status), false),
         };
         let whole = has_no_body(asked, status) || body.is_end_stream();
+        let report = match outcome {
+            Outcome::Success => response.extensions().get::<Report>(),
+            _ => None,
+        };
+        let outcome = match report {
+            Some(report) => report.tell(&mut permit).unwrap_or(outcome),
+            None => outcome,
+        };
         if (whole || outcome == Outcome::Overload) && permit.wants_hint() {
             permit.sample_hinted(outcome, hint::retry_after(headers));
         }
@@ -210,7 +218,7 @@ impl Http {
             return None;
         }
         let sample_at = self.when_to_sample(content);
-        if sample_at == SampleAt::Head {
+        if sample_at == SampleAt::Head && report.is_none() {
             permit.sample(outcome);
         }
         if self.release_at == ReleaseAt::Head {
@@ -219,7 +227,8 @@ impl Http {
         let hold = Hold::new(permit, outcome, body.size_hint().exact())
             .read_trailers(trailers_tell)
             .sample_at(sample_at)
-            .release_at(self.release_at);
+            .release_at(self.release_at)
+            .report(report.cloned());
         Some(hold)
     }
 }

@@ -18,6 +18,8 @@ mod plain;
 mod quota;
 #[cfg(feature = "http")]
 mod refusal;
+#[cfg(feature = "http")]
+mod report;
 
 use std::sync::Arc;
 
@@ -33,6 +35,7 @@ pub use self::{
     body::ResponseBody,
     http::{Http, ReleaseAt, SampleAt},
     quota::RateHeaders,
+    report::Report,
 };
 
 #[cfg(feature = "llm")]
