@@ -422,6 +422,16 @@ impl Permit {
         }
     }
 
+    /// A service that was dropped before it had answered may have something to say.
+    #[cfg(feature = "http")]
+    #[cold]
+    fn hear(&mut self) {
+        let charge = self.charge.as_ref();
+        if let Some(report) = charge.and_then(Charge::report).cloned() {
+            report.tell(self);
+        }
+    }
+
     #[cold]
     fn timed(&self, outcome: Outcome, retry_after: Option<Duration>) {
         let now = self.gate.clock.now();
@@ -464,6 +474,10 @@ impl Permit {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
+        #[cfg(feature = "http")]
+        if self.charge.is_some() {
+            self.hear();
+        }
         if !self.sampled {
             self.sample(if self.running {
                 // What panicked says nothing about load.

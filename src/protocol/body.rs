@@ -8,8 +8,11 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use super::{ReleaseAt, Report, SampleAt, grpc};
-use crate::{gate::Permit, limit::Outcome};
+use super::{ReleaseAt, SampleAt, grpc};
+use crate::{
+    gate::{Permit, Report},
+    limit::Outcome,
+};
 
 /// The body of a response that went through the layer: the service's own, with the permit on it, or that of a refusal.
 ///

@@ -7,14 +7,14 @@ use http::{
 use http_body::Body;
 
 use super::{
-    Protocol, Report, Seen, Sees,
+    Protocol, Seen, Sees,
     body::{Hold, ResponseBody},
     grpc, hint, quota, refusal,
     sealed::Sealed,
 };
 use crate::{
     Charge, Demand, RateHeaders, Rejected,
-    gate::{Gate, Permit},
+    gate::{Gate, Permit, Report},
     limit::Outcome,
 };
 
@@ -58,12 +58,14 @@ struct Policy {
     respond: Option<Arc<Respond>>,
     cost: Option<Arc<Cost>>,
     keyed: Option<Arc<Keyed>>,
+    /// Whether an outer layer says what requests ask for.
+    demands: bool,
     rate_headers: Vec<RateHeaders>,
 }
 
 impl Policy {
     fn looks(&self) -> bool {
-        self.exempt.is_some() || self.cost.is_some() || self.keyed.is_some()
+        self.demands || self.exempt.is_some() || self.cost.is_some() || self.keyed.is_some()
     }
 
     fn tell_rates(&self, gate: &Gate, headers: &mut HeaderMap) {
@@ -139,6 +141,12 @@ impl Http {
         F: Fn(&request::Parts) -> u64 + Send + Sync + 'static,
     {
         self.policy_mut().cost = Some(Arc::new(cost));
+    }
+
+    /// Requests come with a [`Demand`], and each that does gets a [`Charge`].
+    #[cfg(feature = "llm")]
+    pub(crate) fn demands(&mut self) {
+        self.policy_mut().demands = true;
     }
 
     /// Which gate is that of a request's key.

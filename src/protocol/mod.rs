@@ -18,8 +18,6 @@ mod plain;
 mod quota;
 #[cfg(feature = "http")]
 mod refusal;
-#[cfg(feature = "http")]
-mod report;
 
 use std::sync::Arc;
 
@@ -35,7 +33,6 @@ pub use self::{
     body::ResponseBody,
     http::{Http, ReleaseAt, SampleAt},
     quota::RateHeaders,
-    report::Report,
 };
 
 #[cfg(feature = "llm")]

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use super::Permit;
 use crate::{
-    gate::Permit,
     limit::Outcome,
     sync::{Mutex, lock},
 };
@@ -60,14 +60,15 @@ impl Report {
     }
 
     /// Passes on what is new, and gives the outcome if there is one.
-    pub(super) fn tell(&self, permit: &mut Permit) -> Option<Outcome> {
+    pub(crate) fn tell(&self, permit: &mut Permit) -> Option<Outcome> {
         let told = *lock(&self.told);
         if let Some((outcome, latency)) = told.sample {
             permit.sample_told(outcome, latency);
         }
         match told.outcome {
+            None => {}
             // The answer may yet begin, and its latency be told.
-            None | Some(Outcome::Success) => {}
+            Some(Outcome::Success) if told.sample.is_none() => {}
             Some(outcome) => permit.settle(outcome),
         }
         told.outcome
