@@ -91,8 +91,6 @@ mod strategy;
 pub mod stream;
 mod sync;
 
-#[cfg(feature = "http")]
-pub use self::protocol::{RateHeaders, ReleaseAt, SampleAt};
 pub use self::{
     config::ConfigError,
     demand::Demand,
@@ -103,6 +101,11 @@ pub use self::{
     metrics::BackpressureMetrics,
     rejected::{Reason, Rejected},
     service::Backpressure,
+};
+#[cfg(feature = "http")]
+pub use self::{
+    gate::Report,
+    protocol::{RateHeaders, ReleaseAt, SampleAt},
 };
 #[cfg(feature = "stream")]
 pub use self::{

@@ -43,7 +43,10 @@ fn everything_is_send_sync_and_debug() {
     is::<SlidingWindow>();
     is::<TokenBucket>();
     #[cfg(feature = "http")]
-    is::<tower_backpressure::protocol::ResponseBody<()>>();
+    {
+        is::<tower_backpressure::Report>();
+        is::<tower_backpressure::protocol::ResponseBody<()>>();
+    }
     #[cfg(feature = "redis")]
     {
         is::<tower_backpressure::redis::Budget>();

@@ -7,13 +7,17 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE, request,
 };
 
-use super::RequestId;
-use crate::{Reason, Rejected, protocol::put_hint};
+use super::{RequestId, json};
+use crate::{
+    Reason, Rejected,
+    protocol::{LONGEST_TAKEN, put_hint},
+};
 
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 const MESSAGES: &str = "/v1/messages";
 /// What Anthropic's API says when it is overloaded.
 const OVERLOADED: u16 = 529;
+const SPREAD: f64 = 0.25;
 
 /// Whose API a request speaks: which words it uses, which its answer does, and how it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +67,7 @@ where
 /// that callers told the same do not come back together, between 1 ms and 60 s. A wait above 60 s, which some SDKs shorten to
 /// half a second, is told as it is, with `x-should-retry: false`.
 pub fn hint(headers: &mut HeaderMap, retry_after: Duration) {
-    put_hint(headers, Some(spread(retry_after).as_millis() as u64));
+    put_hint(headers, Some(millis(spread(retry_after))));
 }
 
 impl Dialect {
@@ -88,7 +92,21 @@ impl Dialect {
             false => self.overloaded(),
         };
         let id = RequestId::of(&asked.headers);
-        self.error(status, &rejected.to_string(), &id)
+        // What a limit says is spread already; what a rate says is exact, and the same for all that are refused together.
+        let after = match rejected.is_by_rate() {
+            true => spread(rejected.retry_after()),
+            false => rejected.retry_after(),
+        };
+        let told = Rejected::new(
+            rejected.reason(),
+            after,
+            rejected.limit(),
+            rejected.waited(),
+        );
+        let mut response = self.error(status, &told.to_string(), &id);
+        let after = (!rejected.is_final()).then(|| millis(told.retry_after()));
+        put_hint(response.headers_mut(), after);
+        response
     }
 
     /// The status of a service that is overloaded: 503, or Anthropic's 529.
@@ -102,7 +120,7 @@ impl Dialect {
 
     /// A response that is an error, with the request's id in its headers. When to come back is said with [`hint`].
     pub fn error(self, status: StatusCode, message: &str, id: &RequestId) -> Response<Bytes> {
-        let mut response = Response::new(self.body(status, message, id));
+        let mut response = Response::new(Bytes::from(self.body(status, message, id)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -113,15 +131,73 @@ impl Dialect {
     /// The event that ends a stream with an error, such as when the service shuts down before the answer is complete. It goes between
     /// two events ([`is_between_events`](super::sse::Reader::is_between_events)), and nothing comes after it.
     pub fn error_event(self, status: StatusCode, message: &str, id: &RequestId) -> Bytes {
-        self.body(status, message, id)
+        let body = self.body(status, message, id);
+        let event = match self {
+            Dialect::OpenAi => format!("data: {body}\n\n"),
+            Dialect::Anthropic => format!("event: error\ndata: {body}\n\n"),
+        };
+        event.into()
     }
 
-    fn body(self, status: StatusCode, message: &str, id: &RequestId) -> Bytes {
-        let _ = (status, message, id);
-        Bytes::new()
+    fn body(self, status: StatusCode, message: &str, id: &RequestId) -> String {
+        let message = json::quoted(message);
+        match self {
+            Dialect::OpenAi => {
+                let (kind, code) = openai_kind(status.as_u16());
+                let code = code.map_or(String::from("null"), json::quoted);
+                format!(
+                    r#"{{"error":{{"message":{message},"type":"{kind}","param":null,"code":{code}}}}}"#
+                )
+            }
+            Dialect::Anthropic => {
+                let kind = anthropic_kind(status.as_u16());
+                format!(
+                    r#"{{"type":"error","error":{{"type":"{kind}","message":{message}}},"request_id":"{id}"}}"#
+                )
+            }
+        }
     }
 }
 
+/// The type and the code of an error.
+fn openai_kind(status: u16) -> (&'static str, Option<&'static str>) {
+    match status {
+        401 => ("authentication_error", Some("invalid_api_key")),
+        403 => ("permission_error", None),
+        404 => ("not_found_error", None),
+        408 | 504 => ("timeout_error", Some("timeout")),
+        429 => ("rate_limit_error", Some("rate_limit_exceeded")),
+        503 | OVERLOADED => ("server_error", Some("server_is_overloaded")),
+        400..500 => ("invalid_request_error", None),
+        _ => ("server_error", None),
+    }
+}
+
+fn anthropic_kind(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        408 | 504 => "timeout_error",
+        429 => "rate_limit_error",
+        503 | OVERLOADED => "overloaded_error",
+        400..500 => "invalid_request_error",
+        _ => "api_error",
+    }
+}
+
+/// So that callers told the same do not come back together, and none too early.
 fn spread(retry_after: Duration) -> Duration {
+    if retry_after > LONGEST_TAKEN {
+        return retry_after;
+    }
     retry_after
+        .mul_f64(1.0 + SPREAD * fastrand::f64())
+        .min(LONGEST_TAKEN)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).map_or(u64::MAX, |millis| millis.max(1))
 }

@@ -1,9 +1,6 @@
 //! What one event of a streamed answer says.
 
-use http::StatusCode;
-
-use super::{Dialect, anthropic, openai, sse};
-use crate::{limit::Outcome, protocol::outcome_of};
+use super::{Dialect, anthropic, failure::Failure, json, openai, sse};
 
 /// What one event of a stream means for whoever counts, measures or holds back. What is not known means nothing; it is never an
 /// error.
@@ -35,13 +32,6 @@ pub enum Kind {
     Failed(Failure),
     /// The answer is complete.
     End,
-}
-
-/// An error inside a stream that began with status 200, where no SDK retries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    status: StatusCode,
-    message: String,
 }
 
 /// Usage as it was reported: what was not said is `None`.
@@ -80,39 +70,39 @@ impl Meaning {
     }
 }
 
-impl Failure {
-    /// How much of the message is kept, in bytes.
-    const MESSAGE: usize = 1024;
-
-    pub(super) fn new(status: StatusCode, message: &str) -> Self {
-        let mut end = message.len().min(Self::MESSAGE);
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        Self {
-            status,
-            message: message[..end].to_owned(),
-        }
-    }
-
-    /// The status that the response would have had, had the error come before its head: 503 (OpenAI) or 529 (Anthropic) where the
-    /// provider is overloaded, 429 where a quota is used up, and so on; 500 where the error is unknown.
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    /// What the provider says about it, up to 1 KiB; may be empty.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-
-    /// What it says about load, by its status.
-    pub fn outcome(&self) -> Outcome {
-        outcome_of(self.status)
-    }
-}
-
 impl Reported {
+    /// What stands under `usage`, in either dialect. `None` where that says nothing.
+    pub(super) fn read(usage: &str) -> Option<Self> {
+        let mut reported = Self::default();
+        let mut all_of_prompt = false;
+        let mut of_cache = Self::default();
+        json::members(usage, |name, value| match name {
+            "prompt_tokens" => {
+                all_of_prompt = true;
+                reported.prompt = json::count(value);
+            }
+            "input_tokens" if !all_of_prompt => reported.prompt = json::count(value),
+            "completion_tokens" | "output_tokens" => reported.output = json::count(value),
+            "prompt_tokens_details" | "input_tokens_details" => {
+                json::members(value, |name, value| {
+                    if name == "cached_tokens" {
+                        reported.cached = json::count(value);
+                    }
+                });
+            }
+            "cache_creation_input_tokens" => of_cache.prompt = json::count(value),
+            "cache_read_input_tokens" => of_cache.cached = json::count(value),
+            _ => {}
+        });
+        reported.cached = reported.cached.or(of_cache.cached);
+        // Anthropic's `input_tokens` are without what was written to its cache or read from it.
+        if !all_of_prompt {
+            let parts = [reported.prompt, of_cache.prompt, of_cache.cached];
+            reported.prompt = parts.into_iter().flatten().reduce(u64::saturating_add);
+        }
+        (reported != Self::default()).then_some(reported)
+    }
+
     /// With what is reported later. Reports are of all there was until then, so that the larger number counts; a 0 may only mean
     /// that it is said elsewhere.
     pub fn and(self, later: Reported) -> Self {

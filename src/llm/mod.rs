@@ -5,19 +5,23 @@ mod cost;
 mod deadline;
 mod dialect;
 mod event;
+mod failure;
+mod json;
 mod learned;
 mod openai;
 mod request;
 mod request_id;
 pub mod sse;
 mod tally;
+mod text;
 mod whole;
 
 pub use self::{
     cost::{Usage, Weights},
     deadline::{deadline, retry_count},
     dialect::{Dialect, hint, refuse, refuse_as},
-    event::{Failure, Kind, Meaning, Reported},
+    event::{Kind, Meaning, Reported},
+    failure::Failure,
     learned::Learned,
     request::Asked,
     request_id::RequestId,

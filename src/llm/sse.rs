@@ -174,13 +174,9 @@ impl Reader {
         if !is_comment && self.has_room_for(beginning) {
             return self.line.extend_from_slice(beginning);
         }
-        self.begin();
-        self.first_line = false;
+        self.pass_over(is_comment);
         self.skipping = true;
         self.line = Vec::new();
-        if !is_comment {
-            self.cut();
-        }
     }
 
     /// The line ends with `end`. Whether the event does.
@@ -206,8 +202,10 @@ impl Reader {
 
     /// Whether this whole line ends the event.
     fn take_line(&mut self, mut line: &[u8]) -> bool {
-        if line.first() != Some(&b':') && !self.has_room_for(line) {
-            self.cut();
+        let is_comment = line.first() == Some(&b':');
+        if is_comment || !self.has_room_for(line) {
+            self.pass_over(is_comment);
+            return false;
         }
         if mem::take(&mut self.first_line) {
             line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
@@ -250,9 +248,14 @@ impl Reader {
         }
     }
 
-    fn cut(&mut self) {
-        self.part = Part::Cut;
-        self.data = Vec::new();
+    /// What is in the line is not for us, or more than there is room for.
+    fn pass_over(&mut self, is_comment: bool) {
+        self.first_line = false;
+        self.begin();
+        if !is_comment {
+            self.part = Part::Cut;
+            self.data = Vec::new();
+        }
     }
 
     /// Counted in whole lines, so that it is the same wherever chunks end.
@@ -329,3 +332,6 @@ impl fmt::Debug for Event<'_> {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

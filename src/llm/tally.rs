@@ -1,7 +1,4 @@
-use super::{Kind, Meaning, Reported, Usage};
-
-/// How many bytes of text make a token, about.
-pub(super) const BYTES_PER_TOKEN: u64 = 4;
+use super::{Kind, Meaning, Reported, Usage, text::tokens_of};
 
 /// What one answer has used until now: as the provider reports it, and estimated where it does not, so that a client that leaves in
 /// the middle is charged for what was streamed.
@@ -62,6 +59,6 @@ impl Tally {
     }
 
     fn estimated(&self) -> u64 {
-        self.events.max(self.bytes.div_ceil(BYTES_PER_TOKEN))
+        self.events.max(tokens_of(self.bytes))
     }
 }

@@ -36,7 +36,10 @@ pub use self::{
 };
 
 #[cfg(feature = "llm")]
-pub(crate) use self::{http::outcome_of, refusal::put_hint};
+pub(crate) use self::{
+    http::outcome_of,
+    refusal::{LONGEST_TAKEN, put_hint},
+};
 
 /// The protocol of a layer as it is made.
 #[cfg(feature = "http")]
