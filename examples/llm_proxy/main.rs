@@ -23,6 +23,7 @@ mod engine;
 mod load;
 mod page;
 mod proxy;
+mod scenes;
 
 use std::{env, error, process::ExitCode, time::Duration};
 
@@ -60,6 +61,14 @@ async fn main() -> Result<ExitCode> {
     if args.help {
         print!("{HELP}");
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(scene) = &args.scene {
+        let passed = scenes::play(scene, args.model).await?;
+        return Ok(if passed {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
     serve(args).await?;
     Ok(ExitCode::SUCCESS)

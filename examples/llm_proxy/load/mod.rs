@@ -46,17 +46,6 @@ pub async fn send(target: SocketAddr, asks: impl IntoIterator<Item = (f64, Ask)>
     }
 }
 
-/// As many of a mix as come in `seconds`, at `rate` per second.
-pub fn of_mix(mix: &mut Mix, rate: f64, seconds: f64) -> Vec<(f64, Ask)> {
-    let mut asks = Vec::new();
-    let mut at = mix.gap() / rate;
-    while at < seconds {
-        asks.push((at, mix.next()));
-        at += mix.gap() / rate;
-    }
-    asks
-}
-
 /// Traffic that goes on, and whose rate can be changed.
 #[derive(Clone, Debug)]
 pub struct Tap {

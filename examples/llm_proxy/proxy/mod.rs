@@ -141,9 +141,10 @@ impl Proxy {
 
     async fn answer(self, request: Request<Body>) -> Response {
         let shared = &*self.shared;
-        let seen = Seen::new(Arc::clone(&shared.live), now());
+        let came = now();
         let (head, body) = request.into_parts();
         let (dialect, id) = (Dialect::of(&head), RequestId::of(&head.headers));
+        let seen = Seen::new(Arc::clone(&shared.live), came, dialect);
         let request = Request::from_parts(head, body);
         let way = if self.is_on() || self.is_draining() {
             &shared.guarded

@@ -50,12 +50,12 @@ pub enum End {
 
 impl Seen {
     /// Nothing has come yet: whoever goes now has left.
-    pub fn new(live: Arc<Live>, came: Instant) -> Self {
+    pub fn new(live: Arc<Live>, came: Instant, dialect: Dialect) -> Self {
         live.arrived();
         Self {
             live,
             came,
-            answer: Answer::Whole(Whole::new()),
+            answer: Answer::Whole(Whole::new(dialect)),
             first: true,
             end: End::Left,
         }
