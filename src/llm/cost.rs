@@ -106,3 +106,50 @@ fn weight(field: &'static str, weight: f64) -> Result<f64, ConfigError> {
     }
     Err(ConfigError::new(field, weight, "0 or more"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(prompt: u64, cached: u64, output: u64) -> Usage {
+        Usage {
+            prompt,
+            cached,
+            output,
+        }
+    }
+
+    #[test]
+    fn every_token_costs_one_if_not_said_otherwise() {
+        assert_eq!(Weights::default().cost(&usage(100, 40, 10)), 110);
+        assert_eq!(Weights::new(1.0, 1.0), Weights::default());
+    }
+
+    #[test]
+    fn a_cost_is_rounded_up_and_has_an_end() {
+        assert_eq!(Weights::new(0.0, 0.3).cost(&usage(9, 0, 1)), 1);
+        assert_eq!(Weights::new(0.0, 0.0).cost(&usage(9, 0, 9)), 0);
+        let most = usage(u64::MAX, 0, u64::MAX);
+        assert_eq!(Weights::new(f64::MAX, 5.0).cost(&most), u64::MAX);
+    }
+
+    #[test]
+    fn no_more_is_cached_than_there_was() {
+        assert_eq!(
+            Weights::new(2.0, 0.0).cached(1.0).cost(&usage(10, 99, 0)),
+            10
+        );
+    }
+
+    #[test]
+    fn weights_that_cannot_be_are_refused() {
+        for weight in [-1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(Weights::try_new(weight, 1.0).unwrap_err().field(), "prompt");
+            assert_eq!(Weights::try_new(1.0, weight).unwrap_err().field(), "output");
+            assert_eq!(
+                Weights::default().try_cached(weight).unwrap_err().field(),
+                "cached"
+            );
+        }
+    }
+}

@@ -57,3 +57,108 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(headers: &[(&'static str, &[u8])]) -> HeaderMap {
+        let headers = headers.iter().map(|(name, value)| {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            (HeaderName::from_static(name), value)
+        });
+        headers.collect()
+    }
+
+    #[test]
+    fn the_earliest_deadline_counts() {
+        let read: (&str, &[u8]) = (READ_TIMEOUT, b"600.5");
+        let whole: (&str, &[u8]) = (TIMEOUT, b"30");
+        let grpc: (&str, &[u8]) = (GRPC_TIMEOUT, b"500m");
+        assert_eq!(deadline(&headers(&[])), None);
+        assert_eq!(
+            deadline(&headers(&[read])),
+            Some(Duration::from_secs_f64(600.5))
+        );
+        assert_eq!(
+            deadline(&headers(&[read, whole])),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(
+            deadline(&headers(&[read, whole, grpc])),
+            Some(Duration::from_millis(500))
+        );
+    }
+
+    #[test]
+    fn grpcs_units_are_known() {
+        for (text, expected) in [
+            ("1H", Some(3_600_000_000_000)),
+            ("2M", Some(120_000_000_000)),
+            ("3S", Some(3_000_000_000)),
+            ("4m", Some(4_000_000)),
+            ("5u", Some(5_000)),
+            ("99999999n", Some(99_999_999)),
+            ("0S", Some(0)),
+            ("99999999H", Some(359_999_996_400_000_000_000)),
+            ("100000000S", None),
+            ("S", None),
+            ("1", None),
+            ("1h", None),
+            ("-1S", None),
+            ("1.5S", None),
+            ("", None),
+        ] {
+            let found = deadline(&headers(&[(GRPC_TIMEOUT, text.as_bytes())]));
+            assert_eq!(found.map(|found| found.as_nanos()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_no_deadline() {
+        for nonsense in [
+            &b""[..],
+            b"soon",
+            b"-1",
+            b"0",
+            b"0.9",
+            b"NaN",
+            b"inf",
+            b"1e300",
+            b"\xff",
+            b"None",
+            b"1 2",
+            b"not_given",
+        ] {
+            for name in [READ_TIMEOUT, TIMEOUT] {
+                assert_eq!(
+                    deadline(&headers(&[(name, nonsense)])),
+                    None,
+                    "{nonsense:?}"
+                );
+            }
+        }
+        assert_eq!(deadline(&headers(&[(GRPC_TIMEOUT, "1é".as_bytes())])), None);
+    }
+
+    #[test]
+    fn retries_are_a_small_number() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            (" 2 ", Some(2)),
+            ("255", Some(255)),
+            ("256", Some(255)),
+            ("99999999999999999999999", Some(255)),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("two", None),
+        ] {
+            let found = retry_count(&headers(&[(RETRY_COUNT, text.as_bytes())]));
+            assert_eq!(found, expected, "{text:?}");
+        }
+        assert_eq!(retry_count(&headers(&[])), None);
+    }
+}

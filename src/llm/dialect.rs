@@ -201,3 +201,6 @@ fn spread(retry_after: Duration) -> Duration {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).map_or(u64::MAX, |millis| millis.max(1))
 }
+
+#[cfg(test)]
+mod tests;

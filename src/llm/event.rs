@@ -113,3 +113,6 @@ impl Reported {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

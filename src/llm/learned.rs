@@ -272,3 +272,6 @@ fn bucket(output: u64) -> usize {
 fn edge(bucket: f64) -> f64 {
     (bucket / 2.0).exp2()
 }
+
+#[cfg(test)]
+mod tests;

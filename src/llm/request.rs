@@ -202,3 +202,6 @@ fn place(whole: &str, part: &str) -> Range<usize> {
     let start = part.as_ptr() as usize - whole.as_ptr() as usize;
     start..start + part.len()
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,3 +53,54 @@ fn is_sane(id: &HeaderValue) -> bool {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
     (1..=LONGEST).contains(&id.len()) && id.iter().all(is_plain)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(headers: &[(&'static str, &[u8])]) -> RequestId {
+        let headers = headers.iter().map(|(name, value)| {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            (HeaderName::from_static(name), value)
+        });
+        RequestId::of(&headers.collect())
+    }
+
+    #[test]
+    fn a_sane_id_is_taken_over() {
+        let long = [b'a'; 128];
+        for sane in [
+            &b"req_011CSHoEeqs5C35K2UUqR7Fy"[..],
+            b"a",
+            b"1-2:3.4_5",
+            &long,
+        ] {
+            assert_eq!(id(&[("x-request-id", sane)]).as_str().as_bytes(), sane);
+            assert_eq!(id(&[("request-id", sane)]).as_str().as_bytes(), sane);
+        }
+        assert_eq!(
+            id(&[("x-request-id", b"\"evil"), ("request-id", b"fine")]).as_str(),
+            "fine"
+        );
+    }
+
+    #[test]
+    fn for_any_other_a_new_one_is_made() {
+        let long = [b'a'; 129];
+        for other in [&b""[..], b" ", b"a b", b"\"", b"<script>", b"\xff", &long] {
+            let made = id(&[("x-request-id", other)]);
+            let made = made.as_str();
+            assert!(made.starts_with("req_") && made.len() == 28, "{made}");
+        }
+        assert_ne!(id(&[]), id(&[]));
+    }
+
+    #[test]
+    fn it_is_put_into_both_headers_unless_one_is_there() {
+        let mut headers = HeaderMap::new();
+        headers.insert("request-id", HeaderValue::from_static("upstream"));
+        id(&[("x-request-id", b"mine")]).put(&mut headers);
+        assert_eq!(headers["x-request-id"], "mine");
+        assert_eq!(headers["request-id"], "upstream");
+    }
+}

@@ -62,3 +62,77 @@ impl Tally {
         self.events.max(tokens_of(self.bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(bytes: u64) -> Meaning {
+        Meaning::of(Kind::Content { bytes })
+    }
+
+    fn reports(prompt: Option<u64>, output: Option<u64>) -> Meaning {
+        Meaning {
+            reported: Some(Reported {
+                prompt,
+                output,
+                ..Reported::default()
+            }),
+            ..Meaning::default()
+        }
+    }
+
+    fn used(meanings: &[Meaning]) -> (u64, u64) {
+        let mut tally = Tally::new(10);
+        for meaning in meanings {
+            tally.add(meaning);
+        }
+        (tally.usage().prompt, tally.usage().output)
+    }
+
+    #[test]
+    fn without_a_report_each_event_or_four_bytes_is_a_token() {
+        assert_eq!(used(&[]), (10, 0));
+        assert_eq!(used(&[Meaning::default()]), (10, 0));
+        assert_eq!(used(&[content(1), content(2), content(1)]), (10, 3));
+        assert_eq!(used(&[content(400), content(3)]), (10, 101));
+    }
+
+    #[test]
+    fn a_report_takes_the_place_of_the_estimate() {
+        assert_eq!(used(&[content(400), reports(Some(12), Some(90))]), (12, 90));
+        assert_eq!(used(&[content(400), reports(Some(12), None)]), (12, 100));
+    }
+
+    #[test]
+    fn what_came_after_the_last_report_is_added_to_it() {
+        let start = reports(Some(25), Some(1));
+        assert_eq!(used(&[start.clone(), content(4), content(4)]), (25, 3));
+        assert_eq!(
+            used(&[start.clone(), content(4), reports(None, Some(9))]),
+            (25, 9)
+        );
+        let twice = [start, content(4), reports(Some(0), Some(9)), content(8)];
+        assert_eq!(used(&twice), (25, 11));
+    }
+
+    #[test]
+    fn no_number_is_too_large() {
+        let most = [
+            content(u64::MAX),
+            content(9),
+            reports(Some(u64::MAX), Some(u64::MAX)),
+            content(9),
+        ];
+        assert_eq!(used(&most), (u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn it_is_reported_once_the_output_is() {
+        let mut tally = Tally::new(10);
+        tally.add(&reports(Some(1), None));
+        assert!(!tally.is_reported());
+        tally.add(&reports(None, Some(1)));
+        assert!(tally.is_reported());
+    }
+}

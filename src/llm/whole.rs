@@ -193,3 +193,108 @@ impl Whole {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meaning(dialect: Dialect, chunks: &[&[u8]]) -> Meaning {
+        let mut whole = Whole::new(dialect);
+        for chunk in chunks {
+            whole.read(chunk);
+        }
+        whole.finish()
+    }
+
+    const OPENAI: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1741569952,"model":"gpt-5",
+        "choices":[{"index":0,"message":{"role":"assistant","content":"Hello \"th\u4e2dre\"!","refusal":null},"finish_reason":"stop"}],
+        "usage" : {"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,"prompt_tokens_details":{"cached_tokens":7}} ,
+        "service_tier":"default"}"#;
+    const ANTHROPIC: &str = r#"{"id":"msg_1","type":"message","role":"assistant","content":[{"type":"text","text":"Hi"}],
+        "usage":{"input_tokens":2,"cache_read_input_tokens":5,"output_tokens":503}}"#;
+
+    #[test]
+    fn usage_is_found_wherever_the_chunks_end() {
+        for (dialect, answer, prompt, cached, output) in [
+            (Dialect::OpenAi, OPENAI, 19, 7, 10),
+            (Dialect::Anthropic, ANTHROPIC, 7, 5, 503),
+        ] {
+            let answer = answer.as_bytes();
+            let expected = meaning(dialect, &[answer]);
+            let reported = expected.reported.unwrap();
+            assert_eq!(
+                (reported.prompt, reported.cached, reported.output),
+                (Some(prompt), Some(cached), Some(output))
+            );
+            for cut in 0..=answer.len() {
+                let (a, b) = answer.split_at(cut);
+                assert_eq!(meaning(dialect, &[a, b]), expected, "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_of_the_answer_is_counted_and_names_are_not() {
+        // The content, the role and the reason why it stopped.
+        let bytes = "Hello \"th中re\"!".len() as u64 + 9 + 4;
+        let meant = meaning(Dialect::OpenAi, &[OPENAI.as_bytes()]);
+        assert_eq!(meant.kind, Kind::Content { bytes });
+    }
+
+    #[test]
+    fn only_outermost_members_are_looked_at() {
+        for answer in [
+            r#"{"choices":[{"usage":{"prompt_tokens":1}}]}"#,
+            r#"{"a":{"usage":{"prompt_tokens":1}},"b":"\"usage\":{\"prompt_tokens\":1}"}"#,
+            r#"{"b":"usage","c":{"prompt_tokens":1}}"#,
+            r#"{"usage2":{"prompt_tokens":1},"usag":{"prompt_tokens":1}}"#,
+            r#"["usage",{"prompt_tokens":1}]"#,
+            r#"{"usage":null,"error":null}"#,
+        ] {
+            let meant = meaning(Dialect::OpenAi, &[answer.as_bytes()]);
+            assert_eq!(meant.reported, None, "{answer}");
+        }
+    }
+
+    #[test]
+    fn an_error_with_status_200_is_one() {
+        let answer = br#"{"error":{"message":"Provider returned error","code":429},"user_id":"u"}"#;
+        let Kind::Failed(failure) = meaning(Dialect::OpenAi, &[answer]).kind else {
+            panic!("no failure");
+        };
+        assert_eq!(
+            (failure.status().as_u16(), failure.message()),
+            (429, "Provider returned error")
+        );
+    }
+
+    #[test]
+    fn an_answer_that_ends_early_is_known_as_far_as_it_came() {
+        let cut = &OPENAI.as_bytes()[..OPENAI.find("total_tokens").unwrap()];
+        assert_eq!(
+            meaning(Dialect::OpenAi, &[cut]).reported.unwrap().output,
+            Some(10)
+        );
+    }
+
+    #[test]
+    fn no_more_is_kept_than_usage_and_an_error_may_have() {
+        let endless: [&[u8]; 5] = [
+            b"{\"usage\":[",
+            b"\"usage\":\"",
+            b"[[[[[[[[",
+            b"xxxxxxxxxxxxxxxx",
+            b"{\"error\":{\"a\":\"b\"},",
+        ];
+        for chunk in endless {
+            let mut whole = Whole::new(Dialect::OpenAi);
+            whole.read(b"{\"usage\":[");
+            for _ in 0..50_000 {
+                whole.read(chunk);
+            }
+            let held = whole.name.capacity() + whole.usage.capacity() + whole.error.capacity();
+            assert!(held <= 2 * KEPT + 64, "{held}");
+            let _ = whole.finish();
+        }
+    }
+}

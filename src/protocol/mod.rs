@@ -37,6 +37,7 @@ pub use self::{
 
 #[cfg(feature = "llm")]
 pub(crate) use self::{
+    hint::retry_after,
     http::outcome_of,
     refusal::{LONGEST_TAKEN, put_hint},
 };
