@@ -38,11 +38,6 @@ impl Tally {
             .copied()
     }
 
-    pub fn attempts_per_request(&self) -> f64 {
-        let attempts: u32 = self.reports.iter().map(|report| report.attempts).sum();
-        f64::from(attempts) / self.reports.len().max(1) as f64
-    }
-
     pub fn of_tenants(&self, of: impl Fn(u32) -> bool) -> Self {
         let reports = self
             .reports

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use axum::Router;
-use bytes::Bytes;
-use http::{HeaderMap, Response, header};
-use tower_backpressure::{BackpressureLayer, Handle, limit::Aimd, llm, rate::TokenBucket};
+use axum::{Router, response::Response};
+use http::{HeaderMap, header};
+use tower::util::MapResponseLayer;
+use tower_backpressure::{
+    BackpressureLayer, Rejected, limit::Aimd, llm::LlmLayer, rate::TokenBucket,
+};
 
 /// For how many tenants a gate is held.
 const MOST_TENANTS: usize = 10_000;
@@ -43,7 +45,7 @@ impl Default for Calm {
 }
 
 impl Guard {
-    pub fn around(self, inner: Router) -> (Router, Option<Handle>) {
+    pub fn around(self, inner: Router) -> (Router, Option<LlmLayer>) {
         match self {
             Self::Nothing => (inner, None),
             Self::Tower(limit) => {
@@ -51,41 +53,40 @@ impl Guard {
                 (inner.layer(layer), None)
             }
             Self::Calm(calm) => {
-                let layer = calm.layer();
-                let handle = layer.handle();
-                (inner.layer(layer), Some(handle))
+                let layer = LlmLayer::new(calm.gate());
+                let guarded = inner.layer(layer.clone());
+                let guarded = match calm.constant_hint {
+                    None => guarded,
+                    Some(hint) => guarded.layer(MapResponseLayer::new(move |response| {
+                        constant(response, hint)
+                    })),
+                };
+                (guarded, Some(layer))
             }
         }
     }
 }
 
 impl Calm {
-    fn layer(&self) -> BackpressureLayer {
-        let layer = BackpressureLayer::adaptive(Aimd::default().initial(self.initial))
-            .named("llm")
-            .max_keys(MOST_TENANTS);
+    /// A limit that finds itself, and under it one for each tenant, where that is asked for.
+    fn gate(&self) -> BackpressureLayer {
+        let gate = BackpressureLayer::adaptive(Aimd::default().initial(self.initial)).named("llm");
         let (per_tenant, budget) = (self.per_tenant, self.budget);
-        let layer = match (per_tenant, budget) {
-            (None, None) => layer,
-            _ => layer.per_key(
-                |head| tenant(&head.headers),
-                move |_tenant| {
-                    let layer = BackpressureLayer::drop_newest(per_tenant.unwrap_or(usize::MAX));
-                    match budget {
-                        None => layer,
-                        Some((burst, per_minute)) => {
-                            layer.and_rate(TokenBucket::per_minute(per_minute).burst(burst))
-                        }
-                    }
-                },
-            ),
-        };
-        match self.constant_hint {
-            None => layer.respond(llm::refuse),
-            Some(hint) => {
-                layer.respond(move |asked, rejected| constant(llm::refuse(asked, rejected), hint))
-            }
+        if per_tenant.is_none() && budget.is_none() {
+            return gate;
         }
+        gate.max_keys(MOST_TENANTS).per_key(
+            |head| tenant(&head.headers),
+            move |_tenant| {
+                let gate = BackpressureLayer::drop_newest(per_tenant.unwrap_or(usize::MAX));
+                match budget {
+                    None => gate,
+                    Some((burst, per_minute)) => {
+                        gate.and_rate(TokenBucket::per_minute(per_minute).burst(burst))
+                    }
+                }
+            },
+        )
     }
 }
 
@@ -98,9 +99,11 @@ fn tenant(headers: &HeaderMap) -> Box<[u8]> {
     key.map_or_else(Box::default, |key| key.as_bytes().into())
 }
 
-fn constant(mut refusal: Response<Bytes>, hint: Duration) -> Response<Bytes> {
-    let headers = refusal.headers_mut();
-    headers.remove("retry-after-ms");
-    headers.insert(header::RETRY_AFTER, hint.as_secs().into());
-    refusal
+fn constant(mut response: Response, hint: Duration) -> Response {
+    if response.extensions().get::<Rejected>().is_some() {
+        let headers = response.headers_mut();
+        headers.remove("retry-after-ms");
+        headers.insert(header::RETRY_AFTER, hint.as_secs().into());
+    }
+    response
 }

@@ -1,6 +1,5 @@
 //! The proxy: `/v1/chat/completions`, `/v1/messages` and `/v1/models`, passed on to an upstream, with something in front of it.
 
-mod cut;
 mod forward;
 mod guard;
 mod live;
@@ -9,25 +8,22 @@ mod watched;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use axum::{Router, body::Body, extract::State, response::Response, routing::post};
-use http::{Request, StatusCode};
+use http::Request;
 use tokio::{net::TcpListener, time::sleep};
 use tower::ServiceExt;
 use tower_backpressure::{
     Handle, Rejected,
-    llm::{Dialect, RequestId, hint},
+    llm::{Dialect, LlmLayer},
 };
 
-use self::{
-    cut::{Cut, Scissors, cut},
-    watched::{Seen, Watched},
-};
+use self::watched::{Seen, Watched};
 pub use self::{
     forward::Upstream,
     guard::{Calm, Guard},
@@ -47,26 +43,23 @@ struct Shared {
     /// Whether requests go through what is in front.
     on: AtomicBool,
     draining: AtomicBool,
+    layer: Option<LlmLayer>,
     handle: Option<Handle>,
     live: Arc<Live>,
-    cut: Cut,
-    scissors: Mutex<Option<Scissors>>,
 }
 
 impl Proxy {
     pub fn new(upstream: Upstream, guard: Guard) -> Self {
-        let (scissors, cut) = cut();
-        let (guarded, handle) = guard.around(passing(upstream.clone()));
+        let (guarded, layer) = guard.around(passing(upstream.clone()));
         Self {
             shared: Arc::new(Shared {
                 guarded,
                 open: passing(upstream),
                 on: AtomicBool::new(true),
                 draining: AtomicBool::new(false),
-                handle,
+                handle: layer.as_ref().map(LlmLayer::handle),
+                layer,
                 live: Arc::default(),
-                cut,
-                scissors: Mutex::new(Some(scissors)),
             }),
         }
     }
@@ -111,57 +104,39 @@ impl Proxy {
     }
 
     /// Refuses new requests from now on. Answers that were begun may go on for `patience`; the rest is ended with an error event.
-    /// Returns how many those were.
+    /// Returns how many those were, or would be: what did not come through the layer is not told.
     pub async fn drain(&self, patience: Duration) -> usize {
         self.shared.draining.store(true, Ordering::Relaxed);
-        if let Some(handle) = self.handle() {
-            // What is under way by then is waited for below, with what came while the layer was off.
-            drop(handle.drain());
-        }
         let until = now() + patience;
+        let cut = match &self.shared.layer {
+            Some(layer) => layer.drain(patience).await,
+            None => 0,
+        };
+        // What came while the layer was off has the same time.
         while self.live().open() > 0 && now() < until {
             sleep(Duration::from_millis(10)).await;
         }
-        let scissors = self
-            .shared
-            .scissors
-            .lock()
-            .expect("nothing panics under it")
-            .take();
-        if let Some(scissors) = scissors {
-            scissors.cut();
-        }
-        // What a client does not read cannot be ended with an event either; its connection goes with the process.
-        let until = now() + Duration::from_secs(1);
-        while self.live().open() > 0 && now() < until {
-            sleep(Duration::from_millis(10)).await;
-        }
-        self.shared.cut.counted()
+        cut + self.live().open()
     }
 
     async fn answer(self, request: Request<Body>) -> Response {
         let shared = &*self.shared;
         let came = now();
         let (head, body) = request.into_parts();
-        let (dialect, id) = (Dialect::of(&head), RequestId::of(&head.headers));
+        let dialect = Dialect::of(&head);
         let seen = Seen::new(Arc::clone(&shared.live), came, dialect);
         let request = Request::from_parts(head, body);
-        let way = if self.is_on() || self.is_draining() {
+        let guarded = self.is_on() || self.is_draining();
+        let way = if guarded {
             &shared.guarded
         } else {
             &shared.open
         };
-        let response = tokio::select! {
-            response = way.clone().oneshot(request) => response.unwrap_or_else(|never| match never {}),
-            () = shared.cut.clone().wait() => {
-                shared.cut.count();
-                seen.refused("draining");
-                let message = "the proxy is shutting down and had no more time for this request";
-                let mut response = dialect.error(StatusCode::SERVICE_UNAVAILABLE, message, &id);
-                hint(response.headers_mut(), Duration::from_secs(1));
-                return response.map(Body::from);
-            }
-        };
+        let response = way
+            .clone()
+            .oneshot(request)
+            .await
+            .unwrap_or_else(|never| match never {});
         if let Some(rejected) = response.extensions().get::<Rejected>() {
             seen.refused(rejected.reason().as_str());
             return response;
@@ -171,7 +146,7 @@ impl Proxy {
             return response;
         }
         let (head, body) = response.into_parts();
-        let body = Watched::new(body, seen, &head.headers, dialect, id, shared.cut.clone());
+        let body = Watched::new(body, seen, &head.headers, dialect);
         Response::from_parts(head, Body::new(body))
     }
 }

@@ -1,5 +1,4 @@
-//! The answer's body on its way to the client: looked at for the page, and ended with an error event where a drain has no more
-//! time for it.
+//! The answer's body on its way to the client, looked at for the page.
 
 use std::{
     pin::Pin,
@@ -9,21 +8,18 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
-use tower_backpressure::llm::{Dialect, Kind, RequestId, Whole, sse::Reader};
+use tower_backpressure::llm::{Dialect, Kind, Whole, sse::Reader};
 
-use super::{cut::Cut, live::Live};
+use super::live::Live;
 use crate::clock::now;
 
 pub struct Watched {
     inner: Body,
     seen: Seen,
-    cut: Cut,
     dialect: Dialect,
-    id: RequestId,
-    ended: bool,
 }
 
 /// What is known of one request; tells when it goes.
@@ -115,13 +111,6 @@ impl Seen {
             self.end = End::Broken;
         }
     }
-
-    fn is_between_events(&self) -> bool {
-        match &self.answer {
-            Answer::Events(reader) => reader.is_between_events(),
-            Answer::Whole(_) => false,
-        }
-    }
 }
 
 impl Drop for Seen {
@@ -137,14 +126,7 @@ impl Drop for Seen {
 }
 
 impl Watched {
-    pub fn new(
-        inner: Body,
-        mut seen: Seen,
-        head: &HeaderMap,
-        dialect: Dialect,
-        id: RequestId,
-        cut: Cut,
-    ) -> Self {
+    pub fn new(inner: Body, mut seen: Seen, head: &HeaderMap, dialect: Dialect) -> Self {
         let is_stream = head
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
@@ -154,10 +136,7 @@ impl Watched {
         Self {
             inner,
             seen,
-            cut,
             dialect,
-            id,
-            ended: false,
         }
     }
 }
@@ -171,51 +150,28 @@ impl http_body::Body for Watched {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
-        if this.ended {
-            return Poll::Ready(None);
-        }
-        if this.seen.is_between_events() && this.cut.poll(cx).is_ready() {
-            this.ended = true;
-            this.seen.end = End::Broken;
-            this.inner = Body::empty();
-            this.cut.count();
-            let said = this.dialect.error_event(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the proxy is shutting down and had no more time for this answer",
-                &this.id,
-            );
-            return Poll::Ready(Some(Ok(Frame::data(said))));
-        }
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     this.seen.read(this.dialect, data);
                 }
-                // After the last of a known length nobody asks for more.
-                if matches!(this.seen.answer, Answer::Whole(_)) && this.inner.is_end_stream() {
-                    this.ended = true;
+                // After the last frame of a known length nobody asks for more.
+                if this.inner.is_end_stream() {
                     this.seen.complete();
                 }
             }
             Some(Err(_)) => this.seen.end = End::Broken,
-            None => {
-                this.ended = true;
-                this.seen.complete();
-            }
+            None => this.seen.complete(),
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.seen.answer {
-            // It may be cut short.
-            Answer::Events(_) => SizeHint::default(),
-            Answer::Whole(_) => self.inner.size_hint(),
-        }
+        self.inner.size_hint()
     }
 }
