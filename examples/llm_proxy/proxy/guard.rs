@@ -12,6 +12,9 @@ use tower_backpressure::{
 /// For how many tenants a gate is held.
 const MOST_TENANTS: usize = 10_000;
 
+/// How long a tenant that has as many in flight as it may waits for one of them to end.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
 #[derive(Clone, Debug)]
 pub enum Guard {
     Nothing,
@@ -25,7 +28,7 @@ pub enum Guard {
 pub struct Calm {
     /// Where the limit begins.
     pub initial: usize,
-    /// How many of one tenant may be in flight.
+    /// How many of one tenant may be in flight; twice as many wait shortly.
     pub per_tenant: Option<usize>,
     /// How many tokens a tenant may use at once, and how many more per minute.
     pub budget: Option<(u64, u64)>,
@@ -78,7 +81,13 @@ impl Calm {
         gate.max_keys(MOST_TENANTS).per_key(
             |head| tenant(&head.headers),
             move |_tenant| {
-                let gate = BackpressureLayer::drop_newest(per_tenant.unwrap_or(usize::MAX));
+                let gate = match per_tenant {
+                    // A tenant's own bursts wait in its own line, where they are in nobody's way.
+                    Some(limit) => BackpressureLayer::block(limit)
+                        .max_waiting(2 * limit)
+                        .max_wait(LONGEST_WAIT),
+                    None => BackpressureLayer::drop_newest(usize::MAX),
+                };
                 match budget {
                     None => gate,
                     Some((burst, per_minute)) => {

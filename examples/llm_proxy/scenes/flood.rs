@@ -19,8 +19,8 @@ const IN_TIME: Duration = Duration::from_millis(500);
 pub async fn run(model: Model) -> Result<Verdict> {
     let nothing = under(model, Guard::Nothing).await?;
     let one_limit = under(model, Guard::Calm(Calm::default())).await?;
-    // Half of the model for any one of them.
-    let per_tenant = Some(model.max_num_seqs / 2);
+    // A quarter of the model for any one of them.
+    let per_tenant = Some(model.max_num_seqs / 4);
     let ours = under(
         model,
         Guard::Calm(Calm {
