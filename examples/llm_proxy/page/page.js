@@ -121,6 +121,8 @@ function show(live) {
       input.parentElement.querySelector("output").textContent = value ? `${Math.round(100 * value)} %` : "never";
     }
   }
+  const faulty = Object.entries(live.faults ?? {}).filter(([name, value]) => value && !name.startsWith("refuse_"));
+  text("fault-text", faulty.length ? `${faulty.length} of 5` : "none");
   document.querySelectorAll("canvas").forEach(draw);
 }
 

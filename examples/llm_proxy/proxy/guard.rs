@@ -6,7 +6,7 @@ use axum::{Router, response::Response};
 use http::{HeaderMap, header};
 use tower::util::MapResponseLayer;
 use tower_backpressure::{
-    BackpressureLayer, Rejected, limit::Aimd, llm::LlmLayer, rate::TokenBucket,
+    BackpressureLayer, Handle, Rejected, limit::Aimd, llm::LlmLayer, rate::TokenBucket,
 };
 
 /// For how many tenants a gate is held.
@@ -20,6 +20,8 @@ pub enum Guard {
     Nothing,
     /// tower's own limit, shared by all connections, told how many.
     Tower(usize),
+    /// Our gate alone, which knows heads and frames and nothing of what is in them.
+    Gate(Calm),
     Calm(Calm),
 }
 
@@ -47,13 +49,38 @@ impl Default for Calm {
     }
 }
 
+/// What is guarded, and what looks at the gate and ends it.
+pub struct Guarded {
+    pub app: Router,
+    pub handle: Option<Handle>,
+    pub layer: Option<LlmLayer>,
+}
+
+impl Guarded {
+    fn by_others(app: Router) -> Self {
+        Self {
+            app,
+            handle: None,
+            layer: None,
+        }
+    }
+}
+
 impl Guard {
-    pub fn around(self, inner: Router) -> (Router, Option<LlmLayer>) {
+    pub fn around(self, inner: Router) -> Guarded {
         match self {
-            Self::Nothing => (inner, None),
+            Self::Nothing => Guarded::by_others(inner),
             Self::Tower(limit) => {
                 let layer = tower::limit::GlobalConcurrencyLimitLayer::new(limit);
-                (inner.layer(layer), None)
+                Guarded::by_others(inner.layer(layer))
+            }
+            Self::Gate(calm) => {
+                let layer = calm.gate();
+                Guarded {
+                    handle: Some(layer.handle()),
+                    app: inner.layer(layer),
+                    layer: None,
+                }
             }
             Self::Calm(calm) => {
                 let layer = LlmLayer::new(calm.gate());
@@ -64,7 +91,11 @@ impl Guard {
                         constant(response, hint)
                     })),
                 };
-                (guarded, Some(layer))
+                Guarded {
+                    app: guarded,
+                    handle: Some(layer.handle()),
+                    layer: Some(layer),
+                }
             }
         }
     }

@@ -18,16 +18,16 @@ use axum::{Router, body::Body, extract::State, response::Response, routing::post
 use http::Request;
 use tokio::{net::TcpListener, time::sleep};
 use tower::ServiceExt;
-use tower_backpressure::{
-    Handle, Rejected,
-    llm::{Dialect, LlmLayer},
-};
+use tower_backpressure::{Handle, Rejected, llm::Dialect};
 
-use self::watched::{Seen, Watched};
 pub use self::{
     forward::Upstream,
     guard::{Calm, Guard},
     live::{Counts, Live, REASONS},
+};
+use self::{
+    guard::Guarded,
+    watched::{Seen, Watched},
 };
 use crate::clock::now;
 
@@ -38,27 +38,23 @@ pub struct Proxy {
 }
 
 struct Shared {
-    guarded: Router,
+    guarded: Guarded,
     open: Router,
     /// Whether requests go through what is in front.
     on: AtomicBool,
     draining: AtomicBool,
-    layer: Option<LlmLayer>,
-    handle: Option<Handle>,
     live: Arc<Live>,
 }
 
 impl Proxy {
     pub fn new(upstream: Upstream, guard: Guard) -> Self {
-        let (guarded, layer) = guard.around(passing(upstream.clone()));
+        let guarded = guard.around(passing(upstream.clone()));
         Self {
             shared: Arc::new(Shared {
                 guarded,
                 open: passing(upstream),
                 on: AtomicBool::new(true),
                 draining: AtomicBool::new(false),
-                handle: layer.as_ref().map(LlmLayer::handle),
-                layer,
                 live: Arc::default(),
             }),
         }
@@ -84,7 +80,7 @@ impl Proxy {
 
     /// Of the gate, where there is one.
     pub fn handle(&self) -> Option<&Handle> {
-        self.shared.handle.as_ref()
+        self.shared.guarded.handle.as_ref()
     }
 
     pub fn live(&self) -> &Live {
@@ -108,7 +104,7 @@ impl Proxy {
     pub async fn drain(&self, patience: Duration) -> usize {
         self.shared.draining.store(true, Ordering::Relaxed);
         let until = now() + patience;
-        let cut = match &self.shared.layer {
+        let cut = match &self.shared.guarded.layer {
             Some(layer) => layer.drain(patience).await,
             None => 0,
         };
@@ -128,7 +124,7 @@ impl Proxy {
         let request = Request::from_parts(head, body);
         let guarded = self.is_on() || self.is_draining();
         let way = if guarded {
-            &shared.guarded
+            &shared.guarded.app
         } else {
             &shared.open
         };
