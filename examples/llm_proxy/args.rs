@@ -25,6 +25,7 @@ cargo run --release --example llm_proxy -- [OPTIONS]
   --initial N          where the limit begins                [16]
   --per-tenant N       requests that each API key may have in flight
   --budget N           tokens that each API key may use per minute
+  --first-token SECONDS  how long a first token may take   [300]
   --drain SECONDS      how long answers may go on after Ctrl-C or SIGTERM [30]
   --scene NAME|all     plays a scene, or all of them, and says whether it went as it should
   --help               this
@@ -96,6 +97,10 @@ impl Args {
                 "budget" => {
                     let budget = positive("budget", parser.value()?.parse()?)? as u64;
                     read.calm.budget = Some((budget, budget));
+                }
+                "first-token" => {
+                    let seconds = parser.value()?.parse()?;
+                    read.calm.first_token = Some(Duration::try_from_secs_f64(seconds)?);
                 }
                 "drain" => read.drain = Duration::try_from_secs_f64(parser.value()?.parse()?)?,
                 "scene" => read.scene = Some(parser.value()?.string()?),

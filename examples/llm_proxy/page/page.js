@@ -11,7 +11,7 @@ const sum = (counts) => Object.values(counts).reduce((all, one) => all + one, 0)
 // Each chart is a list of series: what to draw, in which colour, as an area, a line, or on top of those before.
 const CHARTS = {
   flight: [
-    { of: (live) => live.gate ? live.gate.in_flight : live.open, colour: "--a", area: true },
+    { of: (live) => live.gate && live.on ? live.gate.in_flight : live.open, colour: "--a", area: true },
     { of: (live) => live.gate && live.on ? live.gate.limit : null, colour: "--b" },
     { of: (live) => live.gate ? live.gate.waiting || null : null, colour: "--muted" },
   ],

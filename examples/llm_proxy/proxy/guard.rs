@@ -34,6 +34,8 @@ pub struct Calm {
     pub per_tenant: Option<usize>,
     /// How many tokens a tenant may use at once, and how many more per minute.
     pub budget: Option<(u64, u64)>,
+    /// How long the first token may take; 300 s if not said.
+    pub first_token: Option<Duration>,
     /// Says the same to everybody, as most proxies do.
     pub constant_hint: Option<Duration>,
 }
@@ -44,6 +46,7 @@ impl Default for Calm {
             initial: 16,
             per_tenant: None,
             budget: None,
+            first_token: None,
             constant_hint: None,
         }
     }
@@ -83,7 +86,10 @@ impl Guard {
                 }
             }
             Self::Calm(calm) => {
-                let layer = LlmLayer::new(calm.gate());
+                let mut layer = LlmLayer::new(calm.gate());
+                if calm.first_token.is_some() {
+                    layer = layer.first_token_timeout(calm.first_token);
+                }
                 let guarded = inner.layer(layer.clone());
                 let guarded = match calm.constant_hint {
                     None => guarded,
