@@ -24,6 +24,8 @@ mod load;
 mod page;
 mod proxy;
 mod scenes;
+#[cfg(test)]
+mod tests;
 
 use std::{env, error, process::ExitCode, time::Duration};
 
@@ -129,11 +131,13 @@ fn manners() -> Manners {
 }
 
 fn recorder() -> Result<PrometheusHandle> {
-    // From a millisecond to a minute and a half, each twice the one before.
+    Ok(with_buckets(PrometheusBuilder::new())?.install_recorder()?)
+}
+
+fn with_buckets(builder: PrometheusBuilder) -> Result<PrometheusBuilder> {
+    // From a millisecond to a minute, each twice the one before.
     let buckets: Vec<_> = (0..17).map(|nth| 0.001 * f64::from(1 << nth)).collect();
-    let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &buckets)?;
-    Ok(builder.install_recorder()?)
+    Ok(builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &buckets)?)
 }
 
 /// Ctrl-C, or what a supervisor sends.

@@ -9,7 +9,7 @@ mod long_prompt;
 mod never_read;
 mod overload;
 mod retries;
-mod stand;
+pub mod stand;
 
 use std::{future::Future, pin::Pin};
 
