@@ -475,7 +475,7 @@ impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
         #[cfg(feature = "http")]
-        if self.charge.is_some() {
+        if self.charge.is_some() && !self.running {
             self.hear();
         }
         if !self.sampled {

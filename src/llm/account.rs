@@ -36,10 +36,8 @@ pub(super) struct Account {
     charge: Option<Charge>,
     tally: Tally,
     began: Duration,
-    /// Tokens of giants that were there first.
+    /// Tokens of giants that came first.
     ahead: u64,
-    /// By how many tokens it holds up others.
-    holds_up: u64,
     stage: Stage,
     failed: Option<Outcome>,
 }
@@ -61,18 +59,17 @@ impl Account {
             charge.attach(&report);
         }
         let prompt = call.asked.prompt();
-        let holds_up = match call.asked.is_stream() {
-            true => shared.latencies(|latencies| latencies.holds_up(prompt)),
+        let began = shared.now();
+        let ahead = match call.asked.is_stream() {
+            true => shared.latencies(|latencies| latencies.arrives(began, prompt)),
             false => 0,
         };
-        let ahead = shared.state.ahead.fetch_add(holds_up, Ordering::Relaxed);
         Self {
-            began: shared.now(),
+            began,
             report,
             charge,
             tally: Tally::new(prompt),
             ahead,
-            holds_up,
             stage: Stage::Asked,
             failed: None,
             shared,
@@ -102,7 +99,6 @@ impl Account {
 
     fn first_token(&mut self) {
         self.stage = Stage::Answering;
-        self.holds_nobody_up();
         let now = self.shared.now();
         let latency = now.saturating_sub(self.began);
         let (prompt, ahead) = (self.tally.usage().prompt, self.ahead);
@@ -178,20 +174,20 @@ impl Account {
                 lock(&self.shared.state.learned).learn(&call.key, call.asked.model(), usage.output);
             }
         }
-        self.over();
+        self.stage = Stage::Over;
     }
 
     /// The service behind would not do it, or could not be asked.
     pub(super) fn refused(&mut self) {
         self.settle(0);
-        self.over();
+        self.stage = Stage::Over;
     }
 
     /// It was cut off here. What was streamed is paid for; nothing was, if the work had not begun.
     pub(super) fn cut(&mut self, outcome: Outcome) {
         self.fail(outcome);
         self.settle_used();
-        self.over();
+        self.stage = Stage::Over;
     }
 
     /// The client has left: what was streamed until then is paid for, and the prompt in any case.
@@ -209,7 +205,7 @@ impl Account {
         }
         self.report.outcome(Outcome::Cancelled);
         self.settle_used();
-        self.over();
+        self.stage = Stage::Over;
     }
 
     fn settle_used(&self) {
@@ -222,19 +218,6 @@ impl Account {
         if let Some(charge) = &self.charge {
             charge.set(cost);
         }
-    }
-
-    fn over(&mut self) {
-        self.stage = Stage::Over;
-        self.holds_nobody_up();
-    }
-
-    fn holds_nobody_up(&mut self) {
-        let held_up = std::mem::take(&mut self.holds_up);
-        self.shared
-            .state
-            .ahead
-            .fetch_sub(held_up, Ordering::Relaxed);
     }
 }
 

@@ -5,13 +5,14 @@ use tokio::time::timeout;
 use tower_layer::Layer;
 
 use super::{
-    Dialect, LlmService, Weights,
+    Dialect, Learned, LlmService, Weights,
     shared::{Settings, Shared, State},
     upstream::Upstream,
 };
 use crate::{
     BackpressureLayer, ConfigError, Handle,
     config::{at_least_one, built},
+    sync::lock,
 };
 
 /// How long clients may take to read that their answer has been cut off.
@@ -120,6 +121,14 @@ impl LlmLayer {
     #[must_use]
     pub fn weights(mut self, weights: Weights) -> Self {
         self.settings_mut().weights = weights;
+        self
+    }
+
+    /// What is learned of how long answers are, and where it begins. Default: [`Learned::default`]. By the model, and by the credential that
+    /// the request came with (`authorization` or `x-api-key`), of which only a hash is kept.
+    #[must_use]
+    pub fn learned(self, learned: Learned) -> Self {
+        *lock(&self.state.learned) = learned;
         self
     }
 

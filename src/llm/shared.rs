@@ -13,7 +13,7 @@ use tokio::sync::{Notify, futures::OwnedNotified};
 use super::{Dialect, Learned, Weights, norm::Norm, recording::Recording};
 use crate::{
     gate::clock::Clock,
-    sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
+    sync::{AtomicBool, Mutex, Ordering, lock},
 };
 
 pub(super) type Classify = dyn Fn(&request::Parts) -> Option<Dialect> + Send + Sync;
@@ -65,8 +65,6 @@ pub(super) struct State {
     pub(super) clock: Clock,
     pub(super) learned: Mutex<Learned>,
     pub(super) latencies: Mutex<Latencies>,
-    /// Tokens of giants that have not begun to be answered.
-    pub(super) ahead: AtomicU64,
     pub(super) recording: Recording,
     ending: AtomicBool,
     told_to_end: Arc<Notify>,
@@ -79,7 +77,6 @@ impl State {
             clock: Clock::new(),
             learned: Mutex::new(Learned::default()),
             latencies: Mutex::new(Latencies::default()),
-            ahead: AtomicU64::new(0),
             recording: Recording::new(),
             ending: AtomicBool::new(false),
             told_to_end: Arc::new(Notify::new()),
@@ -163,8 +160,9 @@ impl Latencies {
         }
     }
 
-    pub(super) fn holds_up(&self, prompt: u64) -> u64 {
-        self.streamed.norm.holds_up(prompt)
+    /// A request is let in whose answer is streamed. How many tokens of giants are ahead of it.
+    pub(super) fn arrives(&mut self, now: Duration, prompt: u64) -> u64 {
+        self.streamed.norm.arrives(now, prompt)
     }
 
     /// How long it takes at present until there is something to read, as far as is known. What was learned grows old: when nothing new

@@ -141,7 +141,8 @@ where
             Some(Err(error)) => {
                 this.passage.stop();
                 this.body.set(None);
-                this.account.cut(Outcome::Ignore);
+                this.account.fail(Outcome::Ignore);
+                this.account.close();
                 return Poll::Ready(More::Failed(error));
             }
             None => over = true,
