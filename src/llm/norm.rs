@@ -126,7 +126,7 @@ impl Norm {
             .filter(|it| size > LONG.saturating_mul(it.size))
         {
             let excess = Excess {
-                tokens: (size - ordinary.size + ahead) as f64,
+                tokens: (size - ordinary.size).saturating_add(ahead) as f64,
                 seconds: (latency.as_secs_f64() - ordinary.seconds).max(0.0),
             };
             push(&mut self.long, excess);
