@@ -66,6 +66,8 @@ mod future;
 mod gate;
 #[cfg(all(test, backpressure_loom))]
 mod interleavings;
+#[cfg_attr(not(feature = "http"), allow(dead_code))]
+mod keyed;
 mod layer;
 pub mod limit;
 mod metrics;

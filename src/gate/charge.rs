@@ -1,4 +1,8 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use super::Gate;
 use crate::{
@@ -42,6 +46,8 @@ struct Shared {
     ended: AtomicBool,
     /// Of a rate that is counted elsewhere, and can be corrected once.
     receipt: Mutex<Option<Receipt>>,
+    /// What the gate above charged.
+    above: OnceLock<Charge>,
 }
 
 impl Charge {
@@ -56,7 +62,15 @@ impl Charge {
                 settled: AtomicU64::new(cost),
                 ended: AtomicBool::new(false),
                 receipt: Mutex::new(None),
+                above: OnceLock::new(),
             }),
+        }
+    }
+
+    /// Whatever is said of this is said of `above` as well.
+    pub(super) fn also(&self, above: Option<Charge>) {
+        if let Some(above) = above {
+            let _ = self.shared.above.set(above);
         }
     }
 
@@ -73,6 +87,9 @@ impl Charge {
     /// Says what the request really cost, all in all. What is said last counts.
     pub fn set(&self, cost: u64) {
         let shared = &*self.shared;
+        if let Some(above) = shared.above.get() {
+            above.set(cost);
+        }
         shared.actual.store(cost, Ordering::SeqCst);
         if shared.ended.load(Ordering::SeqCst) {
             shared.settle();

@@ -27,7 +27,14 @@ impl Handle {
 
     /// The name of the gate: the value of the label `gate` in metrics.
     pub fn name(&self) -> &str {
-        &self.gate.settings.name
+        self.gate.settings.name.as_str()
+    }
+
+    /// A handle on the gate of one key of `.per_key(..)`; this one shows the sum of all. `None` for a key that has no gate
+    /// now: none of its requests has come, or not for a while. As long as the handle is kept the key's gate is, too, and so is what was
+    /// set on it. `K` is what the closure of `per_key` gives; any other type finds nothing.
+    pub fn key<K: 'static>(&self, key: &K) -> Option<Handle> {
+        self.gate.keys()?.find(key).map(Handle::new)
     }
 
     /// How many requests may be in flight. [`MAX_LIMIT`] where there is only a rate.
@@ -140,6 +147,10 @@ impl Handle {
     pub fn drain(&self) -> impl Future<Output = ()> + Send + use<> {
         let gate = Arc::clone(&self.gate);
         gate.drain();
+        // After the gate above, so that a key that comes now finds it draining.
+        if let Some(keys) = gate.keys() {
+            keys.drain();
+        }
         async move {
             loop {
                 let mut drained = pin!(gate.drained.notified());

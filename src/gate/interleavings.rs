@@ -30,7 +30,8 @@ fn gate_with(
     learner: Option<Learner>,
 ) -> Arc<Gate> {
     let settings = Settings {
-        name: String::new(),
+        name: Name::given(String::new()),
+        max_keys: 1,
         shadow: false,
         rules: Rules {
             strategy,
@@ -66,7 +67,10 @@ fn acquire(gate: &Arc<Gate>, kind: Kind) -> Result<Permit, Reason> {
         Found::Rejected(reason) => return Err(reason),
         Found::Wait(waiter) => answer(waiter)?,
     };
-    Ok(slot.begin().unwrap().permit())
+    let Ok(Some(begun)) = slot.begin() else {
+        panic!("there is no gate above, and it begins once");
+    };
+    Ok(begun.permit())
 }
 
 fn answer(mut waiter: Waiter) -> Result<Slot, Reason> {
@@ -432,11 +436,9 @@ fn what_was_spent_for_a_call_that_never_began_goes_to_the_one_that_waits_for_it(
             .unwrap()
             .add_rate(Box::new(bucket))
             .unwrap();
-        let Found::Slot(unused) = gate.slot_or_wait(None) else {
-            panic!("the bucket is full");
-        };
+        let unused = gate.claim(None).expect("the bucket is full").keep();
         let gives_back = thread::spawn(move || drop(unused));
-        let Found::Wait(waits) = gate.slot_or_wait(None) else {
+        let Found::Wait(waits) = gate.arrive(Kind::InCall, None, Waker::noop()) else {
             return gives_back.join().unwrap();
         };
         drop(answer(waits).unwrap());

@@ -50,14 +50,14 @@ impl Line {
 
 impl Gate {
     /// Refuses everybody who has no permit yet.
-    pub(super) fn drain(self: &Arc<Self>) {
+    pub(crate) fn drain(self: &Arc<Self>) {
         self.with_queue(|admission, room, _, wake| admission.drain(room, wake));
         self.drained_by(self.room.slots.read());
     }
 
     /// A waiter's caller has left.
     pub(super) fn leave(self: &Arc<Self>, ticket: Ticket) {
-        self.left.fetch_add(1, Ordering::Relaxed);
+        self.count_left();
         let (used, word) = self.with_queue(|admission, room, now, wake| {
             let used = admission.leave(room, ticket, now, wake);
             (used, room.slots.read())
@@ -76,7 +76,7 @@ impl Gate {
             line.usher_due = line.admission.next_due();
             line.usher_due
         };
-        self.recording.waiting(self);
+        self.show_waiting();
         wake_all(wake);
         self.drained_by(self.room.slots.read());
         due
@@ -118,7 +118,7 @@ impl Gate {
             Errand::Hurry => self.earlier.notify_one(),
         }
         wake_all(wake);
-        self.recording.waiting(self);
+        self.show_waiting();
         result
     }
 
@@ -147,8 +147,26 @@ impl Gate {
     }
 
     fn count_waiting(&self, line: &Line) {
-        self.waiting
-            .store(line.admission.waiting(), Ordering::Relaxed);
+        let now = line.admission.waiting();
+        // Under the queue's lock, so that the sum above misses nothing.
+        let before = self.waiting.swap(now, Ordering::Relaxed);
+        if let Some(above) = &self.above {
+            above.waiting_below(before, now);
+        }
+    }
+
+    fn waiting_below(&self, before: usize, now: usize) {
+        if now > before {
+            let sum = self.waiting.fetch_add(now - before, Ordering::Relaxed) + now - before;
+            self.peak_below.fetch_max(sum, Ordering::Relaxed);
+        } else if now < before {
+            self.waiting.fetch_sub(before - now, Ordering::Relaxed);
+        }
+    }
+
+    fn show_waiting(&self) {
+        let shown = self.above.as_deref().unwrap_or(self);
+        shown.recording.waiting(shown);
     }
 
     /// Whatever led to this word, it may have brought the last permit back.

@@ -21,6 +21,7 @@ mod handle;
 mod interleavings;
 mod learner;
 mod line;
+mod name;
 mod parked;
 mod permit;
 mod usher;
@@ -30,7 +31,7 @@ mod watch;
 use std::{
     fmt,
     hash::{BuildHasher, Hasher, RandomState},
-    sync::Arc,
+    sync::{Arc, Weak},
     task::Waker,
     time::Duration,
 };
@@ -47,6 +48,7 @@ use crate::{
     ConfigError, Demand, Reason, Rejected,
     admission::{Arrival, Rules},
     events,
+    keyed::Keys,
     limit::{MAX_LIMIT, Outcome, Sample},
     metrics::Recording,
     pace,
@@ -60,15 +62,17 @@ use crate::{
 pub use self::{charge::Charge, handle::Handle};
 pub(crate) use self::{
     learner::Learner,
+    name::Name,
     parked::Parked,
-    permit::{Begun, Claim, Permit, Slot},
+    permit::{Begun, Claim, Permit, Refused, Slot},
     waiter::Waiter,
 };
 
 /// Everything about a gate that does not change once it is shared.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) name: String,
+    pub(crate) name: Name,
+    pub(crate) max_keys: usize,
     pub(crate) shadow: bool,
     pub(crate) rules: Rules,
     /// To be asked when all that is here has room.
@@ -87,6 +91,11 @@ pub struct Gate {
     waiting: AtomicUsize,
     hint_nanos: AtomicU64,
     settings: Settings,
+    /// Of a key's gate: the one that all keys share.
+    above: Option<Arc<Gate>>,
+    /// The gates of the keys below this one. They hold this one, so that it must not hold them.
+    keys: Option<Weak<dyn Keys>>,
+    peak_below: AtomicUsize,
     learner: Option<Learner>,
     recording: Recording,
     queue: Mutex<Line>,
@@ -118,6 +127,9 @@ impl Gate {
             hint_nanos: AtomicU64::new(pace::UNKNOWN.as_nanos() as u64),
             queue: Mutex::new(Line::new(settings.rules)),
             settings,
+            above: None,
+            keys: None,
+            peak_below: AtomicUsize::new(0),
             learner,
             recording: Recording::new(),
             watch: Mutex::new(Watch::default()),
@@ -152,7 +164,9 @@ impl Gate {
     /// Whether a request has to find room in a rate as well.
     #[inline]
     pub(crate) fn has_rates(&self) -> bool {
-        self.room.has_rates() || self.has_remote()
+        self.room.has_rates()
+            || self.has_remote()
+            || self.above.as_ref().is_some_and(|above| above.has_rates())
     }
 
     /// Whether a rate is to be asked that is counted elsewhere.
@@ -164,6 +178,44 @@ impl Gate {
     /// Whether a request that finds no slot may wait.
     pub(crate) fn may_wait(&self) -> bool {
         self.settings.rules.max_waiting > 0 && !self.settings.shadow
+    }
+
+    /// Makes this the gate of a key of `above`. One clock is for both.
+    pub(crate) fn put_under(&mut self, above: &Arc<Gate>) {
+        self.settings.name = above.settings.name.clone();
+        self.clock = above.clock;
+        self.above = Some(Arc::clone(above));
+    }
+
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    pub(crate) fn above(&self) -> Option<&Arc<Gate>> {
+        self.above.as_ref()
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn set_keys(&mut self, keys: Weak<dyn Keys>) {
+        self.keys = Some(keys);
+    }
+
+    pub(crate) fn keys(&self) -> Option<Arc<dyn Keys>> {
+        self.keys.as_ref()?.upgrade()
+    }
+
+    pub(crate) fn keys_changed(&self) {
+        self.recording.keys(self);
+    }
+
+    /// Whether nobody refuses, waits or is let in any more.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.room.slots.read_latest().draining()
+    }
+
+    /// Whether there is nothing in its rates to remember.
+    pub(crate) fn owes_nothing(&self) -> bool {
+        let now = self.clock.now();
+        self.room
+            .quotas(now)
+            .all(|quota| quota.remaining >= quota.limit)
     }
 
     /// Takes a slot if there is one, and says how many are in flight, this one included. Never waits, never locks.
@@ -178,6 +230,12 @@ impl Gate {
         if self.has_rates() {
             return self.claim_rated(demand);
         }
+        self.claim_slot()
+    }
+
+    /// Likewise, where there are no rates.
+    #[inline]
+    pub(crate) fn claim_slot(self: &Arc<Self>) -> Option<Claim<'_>> {
         let in_flight = self.try_take(Turn::AfterTheQueue)?;
         Some(Claim::new(self, in_flight, None))
     }
@@ -214,6 +272,27 @@ impl Gate {
         match taken {
             Ok(in_flight) => Ok(Begun::new(self, in_flight, Some(spent))),
             Err(full) => self.full(full),
+        }
+    }
+
+    /// Like [`begin_or_reject`](Self::begin_or_reject), for a service that is still to be readied.
+    pub(crate) fn claim_or_reject(
+        self: &Arc<Self>,
+        demand: Option<Demand>,
+    ) -> Result<Claim<'_>, Rejected> {
+        let spent = self
+            .has_rates()
+            .then(|| Spent::new(self.clock.now(), demand));
+        let (at, cost) = spent.map_or_else(Default::default, |spent| (spent.at, spent.demand()));
+        match self.room.try_take(Turn::AfterTheQueue, at, cost) {
+            Ok(in_flight) => Ok(Claim::new(self, in_flight, spent)),
+            Err(full) => {
+                let rejected = self.reject(full.reason(), Duration::ZERO, full.short());
+                if !self.settings.shadow {
+                    return Err(rejected);
+                }
+                Ok(Claim::new(self, self.room.slots.take_anyway(), None))
+            }
         }
     }
 
@@ -278,7 +357,25 @@ impl Gate {
     /// A slot comes back that was never put to use, and what was spent for it.
     #[cold]
     fn unused(self: &Arc<Self>, spent: Option<Spent>) {
+        self.count_left();
+        self.take_back(spent);
+    }
+
+    /// Likewise, since the gate above refused the call, and has counted that.
+    #[cold]
+    fn refused_above(self: &Arc<Self>, spent: Option<Spent>) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+        self.take_back(spent);
+    }
+
+    fn count_left(&self) {
         self.left.fetch_add(1, Ordering::Relaxed);
+        if let Some(above) = &self.above {
+            above.left.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn take_back(self: &Arc<Self>, spent: Option<Spent>) {
         if let Some(spent) = spent {
             let now = self.clock.now();
             self.room.refund(now, spent.at, spent.demand());
@@ -374,7 +471,7 @@ impl Gate {
 
     fn limit_moved(self: &Arc<Self>, before: usize, after: usize) {
         self.recording.limit(self);
-        events::limit_moved(&self.settings.name, before, after);
+        events::limit_moved(self.settings.name.as_str(), before, after);
         if after > before && self.room.slots.read().waiting() {
             self.with_queue(|admission, room, now, wake| admission.turn(room, now, wake));
         }

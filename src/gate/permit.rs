@@ -29,10 +29,10 @@ impl<'a> Claim<'a> {
     }
 
     /// The call is made.
-    #[inline]
-    pub(crate) fn begin(mut self) -> Begun<'a> {
+    #[inline(always)]
+    pub(crate) fn begin(mut self) -> Result<Begun<'a>, Refused<'a>> {
         let in_flight = mem::take(&mut self.in_flight);
-        Begun::new(self.gate, in_flight, self.spent)
+        Begun::under(self.gate, in_flight, self.spent)
     }
 
     /// The call has to wait for the service.
@@ -59,34 +59,92 @@ impl Drop for Claim<'_> {
 /// of an admission takes.
 pub(crate) struct Begun<'a> {
     gate: &'a Arc<Gate>,
-    in_flight: u32,
+    /// As wide as a register, for the same reason.
+    in_flight: u64,
     started: Started,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few permits have, in one place, so that those without it look for it once.
+#[derive(Default)]
+struct Rare {
+    /// To be settled when all is over, which may be later than the slot comes back.
     charge: Option<Charge>,
+    /// That of the gate above, which goes the same way.
+    above: Option<Permit>,
+}
+
+/// The gate above had no room for the call, whose slot has gone back.
+pub(crate) struct Refused<'a> {
+    pub(crate) rejected: Rejected,
+    pub(crate) gate: &'a Gate,
 }
 
 impl<'a> Begun<'a> {
+    /// Like [`new`](Self::new), once the gate above has a permit for it as well, if there is one.
+    #[inline(always)]
+    fn under(
+        gate: &'a Arc<Gate>,
+        in_flight: u32,
+        spent: Option<Spent>,
+    ) -> Result<Self, Refused<'a>> {
+        match &gate.above {
+            None => Ok(Self::new(gate, in_flight, spent)),
+            Some(above) => Self::under_another(gate, in_flight, spent, above),
+        }
+    }
+
+    #[inline(never)]
+    fn under_another(
+        gate: &'a Arc<Gate>,
+        in_flight: u32,
+        spent: Option<Spent>,
+        above: &Arc<Gate>,
+    ) -> Result<Self, Refused<'a>> {
+        match above.begin_or_reject(spent.and_then(|spent| spent.demand)) {
+            Ok(begun) => {
+                let permit = begun.permit();
+                let mut begun = Self::new(gate, in_flight, spent);
+                if let Some(charge) = begun.charge() {
+                    charge.also(permit.charged().cloned());
+                }
+                begun.rare.get_or_insert_default().above = Some(permit);
+                Ok(begun)
+            }
+            Err(rejected) => {
+                gate.refused_above(spent);
+                Err(Refused { rejected, gate })
+            }
+        }
+    }
+
     /// A call begins on a slot that was taken at `gate`: from now on it is in the numbers.
     #[inline]
     pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
         Self {
             gate,
-            in_flight,
+            in_flight: in_flight.into(),
             started: gate.begin(),
-            charge: spent.and_then(|spent| spent.charge(gate)),
+            rare: spent.and_then(|spent| Rare::charged(spent, gate)),
         }
     }
 
     /// What the request was charged, if that differs from what others are.
     #[inline]
     pub(crate) fn charge(&self) -> Option<&Charge> {
-        self.charge.as_ref()
+        self.rare.as_ref()?.charge.as_ref()
     }
 
     /// The call has been made.
     #[inline]
     pub(crate) fn permit(mut self) -> Permit {
-        let charge = self.charge.take();
-        let permit = Permit::new(Arc::clone(self.gate), self.in_flight, self.started, charge);
+        let rare = self.rare.take();
+        let permit = Permit::new(
+            Arc::clone(self.gate),
+            self.in_flight as u32,
+            self.started,
+            rare,
+        );
         mem::forget(self);
         permit
     }
@@ -96,10 +154,23 @@ impl Drop for Begun<'_> {
     #[cold]
     fn drop(&mut self) {
         // What panicked says nothing about load.
+        if let Some(above) = self.rare.as_mut().and_then(|rare| rare.above.as_mut()) {
+            above.sample(Outcome::Ignore);
+        }
         self.gate.release(Outcome::Ignore);
-        if let Some(charge) = &self.charge {
+        if let Some(charge) = self.charge() {
             charge.end();
         }
+    }
+}
+
+impl Rare {
+    fn charged(spent: Spent, gate: &Arc<Gate>) -> Option<Box<Self>> {
+        let charge = Some(Charge::new(gate, spent.demand?, spent.at));
+        Some(Box::new(Self {
+            charge,
+            above: None,
+        }))
     }
 }
 
@@ -118,11 +189,6 @@ impl Spent {
 
     pub(super) fn demand(self) -> Demand {
         self.demand.unwrap_or_default()
-    }
-
-    fn charge(self, gate: &Arc<Gate>) -> Option<Charge> {
-        let demand = self.demand?;
-        Some(Charge::new(gate, demand, self.at))
     }
 }
 
@@ -148,16 +214,25 @@ impl Slot {
     }
 
     /// The call is made. `None` if it was made before.
-    pub(crate) fn begin(&mut self) -> Option<Begun<'_>> {
+    pub(crate) fn begin(&mut self) -> Result<Option<Begun<'_>>, Refused<'_>> {
         let in_flight = match mem::take(&mut self.in_flight) {
-            0 => return None,
+            0 => return Ok(None),
             in_flight => in_flight,
         };
-        let begun = Begun::new(&self.gate, in_flight, self.spent);
-        if let (Some(charge), Some(receipt)) = (&begun.charge, self.receipt.take()) {
+        let receipt = self.receipt.take();
+        let begun = match Begun::under(&self.gate, in_flight, self.spent) {
+            Ok(begun) => begun,
+            Err(refused) => {
+                if let Some(receipt) = receipt {
+                    contained(|| receipt.refund());
+                }
+                return Err(refused);
+            }
+        };
+        if let (Some(charge), Some(receipt)) = (begun.charge(), receipt) {
             charge.keep(receipt);
         }
-        Some(begun)
+        Ok(Some(begun))
     }
 
     /// Asks the rate that is counted elsewhere, if there is one.
@@ -182,9 +257,8 @@ impl Slot {
             return Ok(());
         }
         if mem::take(&mut self.in_flight) != 0 {
-            self.gate.unused(self.spent);
             // It is among the refused already.
-            self.gate.not_refused_early();
+            self.gate.take_back(self.spent);
         }
         Err(rejected)
     }
@@ -226,8 +300,7 @@ impl fmt::Debug for Slot {
 pub struct Permit {
     gate: Arc<Gate>,
     started: Started,
-    /// To be settled when all is over, which may be later than the slot comes back.
-    charge: Option<Charge>,
+    rare: Option<Box<Rare>>,
     in_flight: u32,
     outcome: Outcome,
     sampled: bool,
@@ -239,11 +312,11 @@ pub struct Permit {
 
 impl Permit {
     #[inline(always)]
-    fn new(gate: Arc<Gate>, in_flight: u32, started: Started, charge: Option<Charge>) -> Self {
+    fn new(gate: Arc<Gate>, in_flight: u32, started: Started, rare: Option<Box<Rare>>) -> Self {
         Self {
             gate,
             started,
-            charge,
+            rare,
             in_flight,
             outcome: Outcome::Cancelled,
             sampled: false,
@@ -277,7 +350,7 @@ impl Permit {
         }
         self.sampled = true;
         self.outcome = outcome;
-        if self.started.is_known() {
+        if self.rare.is_some() || self.started.is_known() {
             self.timed(outcome, retry_after);
         }
     }
@@ -290,14 +363,31 @@ impl Permit {
     /// Whether it is of use to anybody when the service says to come back.
     #[cfg(feature = "http")]
     pub(crate) fn wants_hint(&self) -> bool {
-        !self.sampled && self.gate.room.learns()
+        !self.sampled
+            && (self.gate.room.learns()
+                || self
+                    .rare
+                    .as_ref()
+                    .and_then(|rare| rare.above.as_ref())
+                    .is_some_and(Self::wants_hint))
     }
 
     /// What the request really cost.
     pub(crate) fn charge(&self, cost: u64) {
-        if let Some(charge) = &self.charge {
+        if let Some(charge) = self.charged() {
             charge.set(cost);
         }
+    }
+
+    /// What the request was charged, if that differs from what others are.
+    #[inline]
+    fn charged(&self) -> Option<&Charge> {
+        self.rare.as_ref()?.charge.as_ref()
+    }
+
+    #[inline]
+    fn above_mut(&mut self) -> Option<&mut Self> {
+        self.rare.as_mut()?.above.as_mut()
     }
 
     /// How the request went in the end, where that is known only after the sample: a stream that began well may still
@@ -306,6 +396,9 @@ impl Permit {
     pub(crate) fn settle(&mut self, outcome: Outcome) {
         if !self.sampled {
             return self.sample(outcome);
+        }
+        if let Some(above) = self.above_mut() {
+            above.settle(outcome);
         }
         let news = outcome == Outcome::Overload && self.outcome != Outcome::Overload;
         self.outcome = outcome;
@@ -327,12 +420,30 @@ impl Permit {
     fn give_back(&mut self) {
         if !self.released {
             self.released = true;
+            if self.rare.is_some() {
+                self.give_back_above();
+            }
             self.gate.release(self.outcome);
         }
     }
 
-    #[cold]
-    fn timed(&self, outcome: Outcome, retry_after: Option<Duration>) {
+    #[inline(never)]
+    fn give_back_above(&mut self) {
+        let outcome = self.outcome;
+        if let Some(above) = self.above_mut() {
+            above.outcome = outcome;
+            above.give_back();
+        }
+    }
+
+    #[inline(never)]
+    fn timed(&mut self, outcome: Outcome, retry_after: Option<Duration>) {
+        if let Some(above) = self.above_mut() {
+            above.sample_hinted(outcome, retry_after);
+        }
+        if !self.started.is_known() {
+            return;
+        }
         let now = self.gate.clock.now();
         if matches!(outcome, Outcome::Success | Outcome::Overload) {
             let latency = now.saturating_sub(self.started.at());
@@ -369,7 +480,7 @@ impl Drop for Permit {
             });
         }
         self.give_back();
-        if let Some(charge) = &self.charge {
+        if let Some(charge) = self.charged() {
             charge.end();
         }
     }

@@ -55,12 +55,12 @@ impl Waiter {
                 self.ticket = None;
                 let spent = gate.has_rates().then(|| Spent::new(spent, self.demand));
                 let slot = Slot::new(Arc::clone(gate), in_flight, spent);
-                gate.recording.waited(gate, waited);
+                gate.waited(waited);
                 Ok(slot)
             }
             Answer::Rejected { reason, waited } => {
                 self.ticket = None;
-                gate.recording.waited(gate, waited);
+                gate.waited(waited);
                 Err((reason, waited))
             }
         })

@@ -58,8 +58,23 @@ impl Gate {
                 Rejected::new(reason, hint, limit, waited)
             }
         };
-        self.recording.rejected(self, reason);
+        self.count_rejected(reason);
         rejected
+    }
+
+    fn count_rejected(&self, reason: Reason) {
+        match &self.above {
+            None => self.recording.rejected(self, reason),
+            Some(above) => {
+                above.rejected.fetch_add(1, Ordering::Relaxed);
+                above.recording.rejected(above, reason);
+            }
+        }
+    }
+
+    pub(super) fn waited(&self, waited: Duration) {
+        let shown = self.above.as_deref().unwrap_or(self);
+        shown.recording.waited(shown, waited);
     }
 
     /// Counts the refusal of one who waited, or would have.
@@ -130,8 +145,8 @@ impl Gate {
         // Not under the lock: a subscriber may well look at the gate.
         if begins {
             match self.room.per_second() {
-                Some(per_second) => events::over_rate(&self.settings.name, per_second),
-                None => events::full(&self.settings.name, word.limit(), word.in_flight()),
+                Some(per_second) => events::over_rate(self.settings.name.as_str(), per_second),
+                None => events::full(self.settings.name.as_str(), word.limit(), word.in_flight()),
             }
         }
     }
@@ -160,6 +175,10 @@ impl Gate {
         let (present, peak_depth) = {
             let line = lock(&self.queue);
             (line.admission.present(), line.admission.peak_waiting())
+        };
+        let (present, peak_depth) = match self.keys {
+            None => (present, peak_depth),
+            Some(_) => (self.waiting(), self.peak_below.load(Ordering::Relaxed)),
         };
         let now = self.clock.now();
         let counts = self.counts();

@@ -1,11 +1,14 @@
 //! The setters of a layer that speaks HTTP and gRPC.
 
+use std::{hash::Hash, sync::Arc};
+
 use bytes::Bytes;
 use http::{Response, request, response};
 
 use super::BackpressureLayer;
 use crate::{
     RateHeaders, Rejected,
+    keyed::Keyed,
     limit::Outcome,
     protocol::{Http, Plain, ReleaseAt, SampleAt},
 };
@@ -79,6 +82,51 @@ impl BackpressureLayer<Http> {
         F: Fn(&request::Parts) -> u64 + Send + Sync + 'static,
     {
         self.protocol.cost(cost);
+        self
+    }
+
+    /// A gate for each key, such as a tenant, an address or a token: what one key asks for disturbs no other. `make` makes the
+    /// limit of a key's gate, by any strategy and with any setter of a gate; what it says of names and of HTTP is not looked at.
+    ///
+    /// The gate of this layer is the ceiling over all keys: a request is let in when its key and the ceiling let it in, and refused
+    /// by either it spends nothing of the other. The ceiling is asked last, when the call is about to begin, and has nobody wait.
+    /// [`handle`](Self::handle) and the metrics show the sum of all keys, and [`Handle::key`](crate::Handle::key) one of them; no metric
+    /// has a label for the key, and limits and rates of single keys are not reported.
+    ///
+    /// Gates are held for [`max_keys`](Self::max_keys) keys. For more, those are forgotten that have nobody in flight or waiting and
+    /// whose rates owe nothing and are full again, so that nobody gains by being forgotten; an adaptive limit begins anew. Of 16 keys that are
+    /// looked at in turn one usually is such a key. If none is, the newcomers share one more gate, made for the first of them, until
+    /// there is a place.
+    ///
+    /// ```
+    /// use tower_backpressure::{BackpressureLayer, rate::TokenBucket};
+    ///
+    /// // Each tenant 10 requests a second, and never more than 500 at once of all.
+    /// let layer = BackpressureLayer::drop_newest(500).per_key(
+    ///     |head| head.headers.get("x-tenant").cloned(),
+    ///     |_tenant| BackpressureLayer::rate(TokenBucket::per_second(10)),
+    /// );
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the gate is shared already; in `layer`, if this layer has requests wait (`block`, `drop_oldest`, `wait`) or a shared rate,
+    /// which a ceiling cannot. In a call, if `key` or `make` panics, or `make` gives a layer whose gate is shared. Nothing is
+    /// lost by that, and the next request tries again.
+    #[track_caller]
+    #[must_use]
+    pub fn per_key<K, F, M>(mut self, key: F, make: M) -> Self
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        F: Fn(&request::Parts) -> K + Send + Sync + 'static,
+        M: Fn(&K) -> BackpressureLayer + Send + Sync + 'static,
+    {
+        let keyed = Arc::new(Keyed::new(make));
+        let weak = Arc::downgrade(&keyed);
+        self.gate_mut("per_key").set_keys(weak);
+        self.protocol
+            .keyed(move |head, above| keyed.gate(key(head), above));
         self
     }
 

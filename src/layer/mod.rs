@@ -10,12 +10,15 @@ use crate::{
     Backpressure, ConfigError, Handle,
     admission::Rules,
     config::{at_least_one, built},
-    gate::{Gate, Learner, Settings},
+    gate::{Gate, Learner, Name, Settings},
     limit::{Limit, MAX_LIMIT},
     protocol,
     rate::{Rate, RemoteRate},
     strategy::Strategy,
 };
+
+/// How many keys are held, unless `.max_keys(n)` says otherwise.
+const MAX_KEYS: usize = 10_000;
 
 /// How many may wait under `block`, unless `.max_waiting(n)` says otherwise.
 const MAX_WAITING: usize = 1024;
@@ -45,10 +48,12 @@ const MAX_WAITING: usize = 1024;
 /// | [`and_rate`](Self::and_rate) | none | a further limit in the same decision |
 /// | [`max_waiting`](Self::max_waiting) | 1024 for `block`, 0 for `drop_newest`, `adaptive` and `rate` | how many may wait |
 /// | [`wait`](Self::wait) | off | `max_waiting(1024)` |
+/// | [`max_keys`](Self::max_keys) | 10 000 | how many keys have a gate of their own |
 /// | [`max_wait`](Self::max_wait) | none | how long one may wait |
 /// | [`shadow`](Self::shadow) | off | decide and record, refuse nobody |
 /// | `release_at` | `BodyEnd` | when the slot comes back |
 /// | `sample_at` | `Auto` | when the latency is measured |
+/// | `per_key` | off | a gate for each key, under this one |
 /// | `cost` | 1 | what a request takes from a rate |
 /// | `exempt` | nobody | requests that are none of the gate's business |
 /// | `classify` | by status | how a request went |
@@ -241,8 +246,9 @@ impl BackpressureLayer {
         learner: Option<Learner>,
     ) -> Self {
         let settings = Settings {
-            name: unique(name),
+            name: Name::of(name),
             shadow: false,
+            max_keys: MAX_KEYS,
             rules: Rules {
                 strategy,
                 max_waiting,
@@ -262,7 +268,7 @@ impl BackpressureLayer {
 
 impl<P> BackpressureLayer<P> {
     /// The name of the gate: the value of the label `gate` in metrics. Default: the strategy's name and, from the second
-    /// gate of that strategy on, its number.
+    /// gate of that strategy on, its number, in the order in which layers are first applied or asked for a handle.
     ///
     /// # Panics
     ///
@@ -270,7 +276,7 @@ impl<P> BackpressureLayer<P> {
     #[track_caller]
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
-        self.gate_mut("named").settings_mut().name = name.into();
+        self.gate_mut("named").settings_mut().name = Name::given(name.into());
         self
     }
 
@@ -391,7 +397,29 @@ impl<P> BackpressureLayer<P> {
 
     /// A handle on the gate.
     pub fn handle(&self) -> Handle {
+        self.gate.settings().name.settle();
         Handle::new(Arc::clone(&self.gate))
+    }
+
+    /// For how many keys of `.per_key(..)` a gate is held at most. Default: 10 000. Each takes some 2 kB, beside the key
+    /// itself. Without effect where there are no keys.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0, or the gate is shared already.
+    #[track_caller]
+    #[must_use]
+    pub fn max_keys(mut self, max_keys: usize) -> Self {
+        let max_keys = built(at_least_one("max_keys", max_keys));
+        self.gate_mut("max_keys").settings_mut().max_keys = max_keys;
+        self
+    }
+
+    /// The gate for a key of the one above.
+    pub(crate) fn into_key_gate(self, above: &Arc<Gate>) -> Arc<Gate> {
+        let mut layer = self;
+        layer.gate_mut("per_key").put_under(above);
+        layer.gate
     }
 
     fn with_protocol<Q>(self, f: impl FnOnce(P) -> Q) -> BackpressureLayer<Q> {
@@ -416,24 +444,7 @@ impl<S, P: protocol::Sees + Clone> Layer<S> for BackpressureLayer<P> {
     type Service = Backpressure<S, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        self.gate.settings().name.settle();
         Backpressure::new(inner, Arc::clone(&self.gate), self.protocol.clone())
-    }
-}
-
-/// `name` for the first gate that asks for it, `name-2` for the second: gauges of two gates under one name would
-/// overwrite each other.
-fn unique(name: &'static str) -> String {
-    use std::{
-        collections::BTreeMap,
-        sync::{Mutex, PoisonError},
-    };
-
-    static GIVEN: Mutex<BTreeMap<&str, usize>> = Mutex::new(BTreeMap::new());
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let nth = given.entry(name).or_default();
-    *nth += 1;
-    match *nth {
-        1 => name.to_owned(),
-        nth => format!("{name}-{nth}"),
     }
 }

@@ -28,6 +28,7 @@ const ADMITTED: &str = "backpressure_admitted_total";
 const REJECTED: &str = "backpressure_rejected_total";
 const COMPLETED: &str = "backpressure_completed_total";
 const RATE: &str = "backpressure_rate_per_second";
+const KEYS: &str = "backpressure_keys";
 const WAIT: &str = "backpressure_wait_seconds";
 const LATENCY: &str = "backpressure_latency_seconds";
 
@@ -57,6 +58,8 @@ struct Handles {
     limit: Gauge,
     /// Of a gate that has one.
     rate: Option<Gauge>,
+    /// Of a gate that has keys.
+    keys: Option<Gauge>,
     in_flight: Gauge,
     waiting: Gauge,
     admitted: Counter,
@@ -112,6 +115,12 @@ impl Recording {
         }
     }
 
+    pub(crate) fn keys(&self, gate: &Gate) {
+        if let Some(handles) = self.handles(gate) {
+            contained(|| handles.show_keys(gate));
+        }
+    }
+
     pub(crate) fn waited(&self, gate: &Gate, waited: Duration) {
         if let Some(handles) = self.handles(gate) {
             contained(|| handles.wait.record(waited));
@@ -149,6 +158,10 @@ impl Recording {
     #[cold]
     fn look(&self, gate: &Gate) -> Option<&Handles> {
         self.looked.store(true, Ordering::Relaxed);
+        if gate.above().is_some() {
+            // What happens at a key's gate is reported by the one above, or there would be a label for each key.
+            return None;
+        }
         let key = self
             .key
             .get_or_init(|| Key::from_parts(IN_FLIGHT, vec![label(gate)]));
@@ -163,7 +176,7 @@ impl Recording {
 }
 
 fn label(gate: &Gate) -> Label {
-    Label::new("gate", gate.settings().name.clone())
+    Label::new("gate", gate.settings().name.as_str().to_owned())
 }
 
 /// `metrics` does not say whether a recorder is installed; but a gauge that nobody listens to does not ask for the number that
@@ -184,10 +197,11 @@ fn is_heard(gauge: &Gauge) -> bool {
 impl Handles {
     fn new(gate: &Gate) -> Self {
         describe();
-        let name = gate.settings().name.clone();
+        let name = gate.settings().name.as_str().to_owned();
         let handles = Self {
             limit: gauge!(LIMIT, "gate" => name.clone()),
             rate: (gate.room().has_rates()).then(|| gauge!(RATE, "gate" => name.clone())),
+            keys: (gate.keys().is_some()).then(|| gauge!(KEYS, "gate" => name.clone())),
             in_flight: gauge!(IN_FLIGHT, "gate" => name.clone()),
             waiting: gauge!(WAITING, "gate" => name.clone()),
             admitted: counter!(ADMITTED, "gate" => name.clone()),
@@ -202,6 +216,7 @@ impl Handles {
         };
         handles.show_limit(gate);
         handles.show_rate(gate);
+        handles.show_keys(gate);
         handles.show_in_flight(gate);
         handles.show_waiting(gate);
         handles
@@ -233,6 +248,12 @@ impl Handles {
         }
     }
 
+    fn show_keys(&self, gate: &Gate) {
+        if let Some(gauge) = &self.keys {
+            show(gauge, || gate.keys().map_or(0, |keys| keys.held()));
+        }
+    }
+
     fn show_waiting(&self, gate: &Gate) {
         show(&self.waiting, || gate.waiting());
     }
@@ -260,6 +281,7 @@ fn show(gauge: &Gauge, read: impl Fn() -> usize) {
 fn describe() {
     describe_gauge!(LIMIT, "How many requests may be in flight.");
     describe_gauge!(RATE, "How much may start per second.");
+    describe_gauge!(KEYS, "Keys that have a gate of their own.");
     describe_gauge!(IN_FLIGHT, "Requests that hold a permit.");
     describe_gauge!(WAITING, "Requests waiting for a permit.");
     describe_counter!(ADMITTED, "Requests that got a permit.");

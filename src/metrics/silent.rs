@@ -24,6 +24,8 @@ impl Recording {
 
     pub(crate) fn in_flight(&self, _: &Gate) {}
 
+    pub(crate) fn keys(&self, _: &Gate) {}
+
     pub(crate) fn waiting(&self, _: &Gate) {}
 
     pub(crate) fn waited(&self, _: &Gate, _: Duration) {}

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, mem, sync::Arc};
 
 use bytes::Bytes;
 use http::{
@@ -31,6 +31,7 @@ const STREAMS: [&str; 7] = [
 
 type Exempt = dyn Fn(&request::Parts) -> bool + Send + Sync;
 type Cost = dyn Fn(&request::Parts) -> u64 + Send + Sync;
+type Keyed = dyn Fn(&request::Parts, &Arc<Gate>) -> Arc<Gate> + Send + Sync;
 type Classify = dyn Fn(&response::Parts) -> Outcome + Send + Sync;
 type Respond = dyn Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync;
 
@@ -56,12 +57,13 @@ struct Policy {
     classify: Option<Arc<Classify>>,
     respond: Option<Arc<Respond>>,
     cost: Option<Arc<Cost>>,
+    keyed: Option<Arc<Keyed>>,
     rate_headers: Vec<RateHeaders>,
 }
 
 impl Policy {
     fn looks(&self) -> bool {
-        self.exempt.is_some() || self.cost.is_some()
+        self.exempt.is_some() || self.cost.is_some() || self.keyed.is_some()
     }
 
     fn tell_rates(&self, gate: &Gate, headers: &mut HeaderMap) {
@@ -139,6 +141,14 @@ impl Http {
         self.policy_mut().cost = Some(Arc::new(cost));
     }
 
+    /// Which gate is that of a request's key.
+    pub(crate) fn keyed<F>(&mut self, keyed: F)
+    where
+        F: Fn(&request::Parts, &Arc<Gate>) -> Arc<Gate> + Send + Sync + 'static,
+    {
+        self.policy_mut().keyed = Some(Arc::new(keyed));
+    }
+
     pub(crate) fn classify<F>(&mut self, classify: F)
     where
         F: Fn(&response::Parts) -> Outcome + Send + Sync + 'static,
@@ -172,7 +182,25 @@ impl Http {
         }
     }
 
-    /// What the body has to hold on to, if it needs anything. The response is only looked at, since it is large to move.
+    /// What the head of a response tells, and what is told in it. Gives what the body has to hold on to, if it needs anything. The
+    /// response stays where it is, since it is large to move.
+    fn read<B: Body>(
+        &self,
+        asked: Asked,
+        response: &mut Response<B>,
+        permit: Permit,
+    ) -> Option<Hold> {
+        let mut told = None;
+        if let Some(policy) = &self.policy {
+            policy.tell_rates(permit.gate(), response.headers_mut());
+            if let Some(classify) = &policy.classify {
+                told = Some(with_head(response, |head| classify(head)));
+            }
+        }
+        self.hold(asked, response, told, permit)
+    }
+
+    /// What the body has to hold on to.
     fn hold<B: Body>(
         &self,
         asked: Asked,
@@ -262,12 +290,13 @@ where
     type Error = E;
     type Asked = Asked;
 
-    fn look(&self, request: Request<Q>) -> (Request<Q>, Seen) {
+    fn look(&self, request: Request<Q>, gate: &Arc<Gate>) -> (Request<Q>, Seen) {
         let told = request.extensions().get::<Demand>().copied();
         let Some(policy) = self.policy.as_ref().filter(|policy| policy.looks()) else {
             let seen = Seen {
                 exempt: false,
                 demand: told,
+                gate: None,
             };
             return (request, seen);
         };
@@ -275,7 +304,16 @@ where
         let exempt = policy.exempt.as_ref().is_some_and(|exempt| exempt(&head));
         let cost = || policy.cost.as_ref().map(|cost| Demand::of(cost(&head)));
         let demand = if exempt { None } else { told.or_else(cost) };
-        (Request::from_parts(head, body), Seen { exempt, demand })
+        let gate = match &policy.keyed {
+            Some(keyed) if !exempt => Some(keyed(&head, gate)),
+            _ => None,
+        };
+        let seen = Seen {
+            exempt,
+            demand,
+            gate,
+        };
+        (Request::from_parts(head, body), seen)
     }
 
     fn hand(&self, request: &mut Request<Q>, charge: &Charge) {
@@ -312,6 +350,7 @@ where
         Ok(response.map(ResponseBody::refusal))
     }
 
+    #[inline]
     fn answer(
         &self,
         asked: Asked,
@@ -319,29 +358,18 @@ where
         permit: &mut Option<Permit>,
     ) -> Result<Self::Response, E> {
         let permit = permit.take();
-        let mut response = match answer {
-            Ok(response) => response,
+        match answer {
+            Ok(mut response) => {
+                let hold = permit.and_then(|permit| self.read(asked, &mut response, permit));
+                Ok(response.map(|body| ResponseBody::new(body, hold)))
+            }
             Err(error) => {
                 if let Some(mut permit) = permit {
                     permit.sample(Outcome::Overload);
                 }
-                return Err(error);
-            }
-        };
-        let Some(permit) = permit else {
-            return Ok(response.map(|body| ResponseBody::new(body, None)));
-        };
-        let mut told = None;
-        if let Some(policy) = &self.policy {
-            policy.tell_rates(permit.gate(), response.headers_mut());
-            if let Some(classify) = &policy.classify {
-                let (head, body) = response.into_parts();
-                told = Some(classify(&head));
-                response = Response::from_parts(head, body);
+                Err(error)
             }
         }
-        let hold = self.hold(asked, &response, told, permit);
-        Ok(response.map(|body| ResponseBody::new(body, hold)))
     }
 
     fn error(&self, error: E) -> E {
@@ -360,6 +388,19 @@ impl fmt::Debug for Http {
             .field("respond", &policy.is_some_and(|p| p.respond.is_some()))
             .finish()
     }
+}
+
+/// Shows the head of a response as it is when it has been taken apart.
+fn with_head<B, R>(response: &mut Response<B>, f: impl FnOnce(&response::Parts) -> R) -> R {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.status = response.status();
+    head.version = response.version();
+    head.headers = mem::take(response.headers_mut());
+    head.extensions = mem::take(response.extensions_mut());
+    let result = f(&head);
+    *response.headers_mut() = head.headers;
+    *response.extensions_mut() = head.extensions;
+    result
 }
 
 /// What a status says about load. Failures for other reasons say nothing.

@@ -19,6 +19,8 @@ mod quota;
 #[cfg(feature = "http")]
 mod refusal;
 
+use std::sync::Arc;
+
 use self::sealed::Sealed;
 use crate::{
     Charge, Demand, Rejected,
@@ -57,7 +59,7 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
     type Asked;
 
     /// What there is to see of a request before it is let in.
-    fn look(&self, request: Req) -> (Req, Seen);
+    fn look(&self, request: Req, gate: &Arc<Gate>) -> (Req, Seen);
 
     /// Hands the charge of a request to the service.
     fn hand(&self, request: &mut Req, charge: &Charge);
@@ -87,12 +89,14 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
 }
 
 /// What was seen of a request before it was let in.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// The gate is none of its business.
     pub(crate) exempt: bool,
     /// What it asks for, where that is not what all do.
     pub(crate) demand: Option<Demand>,
+    /// The gate of its key.
+    pub(crate) gate: Option<Arc<Gate>>,
 }
 
 /// Whether requests have to be seen before they can be let in. Cannot be implemented elsewhere.

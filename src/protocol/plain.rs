@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{Protocol, Seen, Sees, sealed::Sealed};
 use crate::{
@@ -71,10 +71,11 @@ where
     type Asked = ();
 
     #[inline]
-    fn look(&self, request: Req) -> (Req, Seen) {
+    fn look(&self, request: Req, _: &Arc<Gate>) -> (Req, Seen) {
         let seen = Seen {
             exempt: self.policy.exempts(&request),
             demand: self.policy.cost(&request).map(Demand::of),
+            gate: None,
         };
         (request, seen)
     }

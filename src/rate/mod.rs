@@ -65,8 +65,8 @@ pub trait Rate: fmt::Debug + Send + Sync + 'static {
     /// The rate in force, in units of cost per second.
     fn per_second(&self) -> f64;
 
-    /// Changes the rate, in units of cost per second. What is left of the burst, or owed, stays the same share of it. Unless this
-    /// is implemented, the rate stays as it is.
+    /// Changes the rate, in units of cost per second. What was spent or is owed stays so: nobody gains by a change. Unless this is
+    /// implemented, the rate stays as it is.
     fn set_per_second(&self, now: Duration, per_second: f64) {
         let _ = (now, per_second);
     }

@@ -41,7 +41,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// | a cost above the burst | is never let in, however long one waits |
 /// | a cost of 0 | takes nothing, and passes unless more than the burst is out |
 /// | owe `cost` | `due' = max(now, due) + T·cost` in any case. What is above the burst is a debt |
-/// | refund `cost` | `due' = due − T·cost`, not below `now`. Nothing, if the bucket was found full after the cost was spent: then time has given it back already |
+/// | refund `cost` | `due' = due − T·cost`, not below `now`. Nothing, if the bucket was found full after the cost was spent: then time has given it back already. Until then, what came was left to others, and the refund is whole |
 /// | the clock steps back | nothing comes back until it has caught up |
 /// | the rate changes | the tokens that are out, or owed, stay the same number |
 /// | the rate is 0 | what is left can be spent, and nothing comes back. The wait is [`Duration::MAX`] |

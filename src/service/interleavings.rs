@@ -15,7 +15,11 @@ use loom::{
 
 use super::*;
 use crate::{
-    Error, Reason, admission::Rules, gate::Settings, interleavings::model, protocol::Plain,
+    Error, Reason,
+    admission::Rules,
+    gate::{Name, Settings},
+    interleavings::model,
+    protocol::Plain,
 };
 
 /// Counts who is inside.
@@ -58,13 +62,15 @@ type Plainly = Backpressure<Inner, Plain>;
 /// Behind a limit of 1.
 fn service(strategy: Strategy, max_waiting: usize) -> Plainly {
     let settings = Settings {
-        name: String::new(),
+        name: Name::given(String::new()),
+        max_keys: 1,
         shadow: false,
         rules: Rules {
             strategy,
             max_waiting,
             max_wait: None,
         },
+        remote: None,
     };
     let gate = Arc::new(Gate::new(1, settings, None));
     let inside = Arc::new(AtomicUsize::new(0));
