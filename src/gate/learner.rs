@@ -13,7 +13,7 @@ use crate::{
     contained::contained,
     limit::{Limit, MAX_LIMIT, Sample},
     slots::Slots,
-    sync::{AtomicU32, Mutex, Ordering, TryLockError, lock},
+    sync::{AtomicU32, Mutex, Ordering, lock, try_lock},
 };
 
 /// Samples that may wait while another thread learns; beyond that the oldest is forgotten.
@@ -72,13 +72,9 @@ impl Learner {
     ///
     /// While another thread is learning the sample is left with that thread, or with whoever comes next.
     pub(crate) fn learn(&self, sample: Sample, slots: &Slots) -> Option<(usize, usize)> {
-        let mut student = match self.student.try_lock() {
-            Ok(student) => student,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                self.late.force_push(sample);
-                return None;
-            }
+        let Some(mut student) = try_lock(&self.student) else {
+            self.late.force_push(sample);
+            return None;
         };
         let late = (0..LATE).map_while(|_| self.late.pop());
         let mut next = None;
