@@ -241,6 +241,12 @@ impl Gate {
         if self.spends(demand) {
             return self.claim_rated(demand);
         }
+        self.claim_slot()
+    }
+
+    /// Likewise, where there are no rates.
+    #[inline]
+    pub(crate) fn claim_slot(self: &Arc<Self>) -> Option<Claim<'_>> {
         let in_flight = self.try_take(Turn::AfterTheQueue)?;
         Some(Claim::new(self, in_flight, None))
     }

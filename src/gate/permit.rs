@@ -29,7 +29,7 @@ impl<'a> Claim<'a> {
     }
 
     /// The call is made.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin(mut self) -> Result<Begun<'a>, Refused<'a>> {
         let in_flight = mem::take(&mut self.in_flight);
         Begun::under(self.gate, in_flight, self.spent)
@@ -59,10 +59,19 @@ impl Drop for Claim<'_> {
 /// of an admission takes.
 pub(crate) struct Begun<'a> {
     gate: &'a Arc<Gate>,
-    in_flight: u32,
+    /// As wide as a register, for the same reason.
+    in_flight: u64,
     started: Started,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few permits have, in one place, so that those without it look for it once.
+#[derive(Default)]
+struct Rare {
+    /// To be settled when all is over, which may be later than the slot comes back.
     charge: Option<Charge>,
-    above: Option<Box<Permit>>,
+    /// That of the gate above, which goes the same way.
+    above: Option<Permit>,
 }
 
 /// The gate above had no room for the call, whose slot has gone back.
@@ -73,7 +82,7 @@ pub(crate) struct Refused<'a> {
 
 impl<'a> Begun<'a> {
     /// Like [`new`](Self::new), once the gate above has a permit for it as well, if there is one.
-    #[inline]
+    #[inline(always)]
     fn under(
         gate: &'a Arc<Gate>,
         in_flight: u32,
@@ -94,13 +103,12 @@ impl<'a> Begun<'a> {
     ) -> Result<Self, Refused<'a>> {
         match above.begin_or_reject(spent.and_then(|spent| spent.demand)) {
             Ok(begun) => {
-                let mut permit = begun.permit();
-                permit.running(true);
+                let permit = begun.permit();
                 let mut begun = Self::new(gate, in_flight, spent);
-                if let Some(charge) = &mut begun.charge {
-                    charge.also(permit.charge.clone());
+                if let Some(charge) = begun.charge() {
+                    charge.also(permit.charged().cloned());
                 }
-                begun.above = Some(Box::new(permit));
+                begun.rare.get_or_insert_default().above = Some(permit);
                 Ok(begun)
             }
             Err(rejected) => {
@@ -115,25 +123,28 @@ impl<'a> Begun<'a> {
     pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
         Self {
             gate,
-            in_flight,
+            in_flight: in_flight.into(),
             started: gate.begin(),
-            charge: spent.and_then(|spent| spent.charge(gate)),
-            above: None,
+            rare: spent.and_then(|spent| Rare::charged(spent, gate)),
         }
     }
 
     /// What the request was charged, if that differs from what others are.
     #[inline]
     pub(crate) fn charge(&self) -> Option<&Charge> {
-        self.charge.as_ref()
+        self.rare.as_ref()?.charge.as_ref()
     }
 
     /// The call has been made.
     #[inline]
     pub(crate) fn permit(mut self) -> Permit {
-        let charge = self.charge.take();
-        let mut permit = Permit::new(Arc::clone(self.gate), self.in_flight, self.started, charge);
-        permit.above = self.above.take();
+        let rare = self.rare.take();
+        let permit = Permit::new(
+            Arc::clone(self.gate),
+            self.in_flight as u32,
+            self.started,
+            rare,
+        );
         mem::forget(self);
         permit
     }
@@ -143,10 +154,23 @@ impl Drop for Begun<'_> {
     #[cold]
     fn drop(&mut self) {
         // What panicked says nothing about load.
+        if let Some(above) = self.rare.as_mut().and_then(|rare| rare.above.as_mut()) {
+            above.sample(Outcome::Ignore);
+        }
         self.gate.release(Outcome::Ignore);
-        if let Some(charge) = &self.charge {
+        if let Some(charge) = self.charge() {
             charge.end();
         }
+    }
+}
+
+impl Rare {
+    fn charged(spent: Spent, gate: &Arc<Gate>) -> Option<Box<Self>> {
+        let charge = Some(Charge::new(gate, spent.demand?, spent.at));
+        Some(Box::new(Self {
+            charge,
+            above: None,
+        }))
     }
 }
 
@@ -165,11 +189,6 @@ impl Spent {
 
     pub(super) fn demand(self) -> Demand {
         self.demand.unwrap_or_default()
-    }
-
-    fn charge(self, gate: &Arc<Gate>) -> Option<Charge> {
-        let demand = self.demand?;
-        Some(Charge::new(gate, demand, self.at))
     }
 }
 
@@ -210,7 +229,7 @@ impl Slot {
                 return Err(refused);
             }
         };
-        if let (Some(charge), Some(receipt)) = (&begun.charge, receipt) {
+        if let (Some(charge), Some(receipt)) = (begun.charge(), receipt) {
             charge.keep(receipt);
         }
         Ok(Some(begun))
@@ -281,10 +300,7 @@ impl fmt::Debug for Slot {
 pub struct Permit {
     gate: Arc<Gate>,
     started: Started,
-    /// To be settled when all is over, which may be later than the slot comes back.
-    charge: Option<Charge>,
-    /// That of the gate above, which goes the same way.
-    above: Option<Box<Permit>>,
+    rare: Option<Box<Rare>>,
     in_flight: u32,
     outcome: Outcome,
     sampled: bool,
@@ -296,12 +312,11 @@ pub struct Permit {
 
 impl Permit {
     #[inline(always)]
-    fn new(gate: Arc<Gate>, in_flight: u32, started: Started, charge: Option<Charge>) -> Self {
+    fn new(gate: Arc<Gate>, in_flight: u32, started: Started, rare: Option<Box<Rare>>) -> Self {
         Self {
             gate,
             started,
-            charge,
-            above: None,
+            rare,
             in_flight,
             outcome: Outcome::Cancelled,
             sampled: false,
@@ -314,9 +329,6 @@ impl Permit {
     #[inline]
     pub(crate) fn running(&mut self, running: bool) {
         self.running = running;
-        if let Some(above) = &mut self.above {
-            above.running = running;
-        }
     }
 
     #[cfg(feature = "http")]
@@ -336,12 +348,9 @@ impl Permit {
         if self.sampled {
             return;
         }
-        if let Some(above) = &mut self.above {
-            above.sample_hinted(outcome, retry_after);
-        }
         self.sampled = true;
         self.outcome = outcome;
-        if self.started.is_known() {
+        if self.rare.is_some() || self.started.is_known() {
             self.timed(outcome, retry_after);
         }
     }
@@ -352,7 +361,7 @@ impl Permit {
         if self.sampled {
             return;
         }
-        if let Some(above) = &mut self.above {
+        if let Some(above) = self.above_mut() {
             above.sample_told(outcome, latency);
         }
         self.sampled = true;
@@ -373,14 +382,29 @@ impl Permit {
     pub(crate) fn wants_hint(&self) -> bool {
         !self.sampled
             && (self.gate.room.learns()
-                || self.above.as_ref().is_some_and(|above| above.wants_hint()))
+                || self
+                    .rare
+                    .as_ref()
+                    .and_then(|rare| rare.above.as_ref())
+                    .is_some_and(Self::wants_hint))
     }
 
     /// What the request really cost.
     pub(crate) fn charge(&self, cost: u64) {
-        if let Some(charge) = &self.charge {
+        if let Some(charge) = self.charged() {
             charge.set(cost);
         }
+    }
+
+    /// What the request was charged, if that differs from what others are.
+    #[inline]
+    fn charged(&self) -> Option<&Charge> {
+        self.rare.as_ref()?.charge.as_ref()
+    }
+
+    #[inline]
+    fn above_mut(&mut self) -> Option<&mut Self> {
+        self.rare.as_mut()?.above.as_mut()
     }
 
     /// How the request went in the end, where that is known only after the sample: a stream that began well may still
@@ -390,7 +414,7 @@ impl Permit {
         if !self.sampled {
             return self.sample(outcome);
         }
-        if let Some(above) = &mut self.above {
+        if let Some(above) = self.above_mut() {
             above.settle(outcome);
         }
         let news = outcome == Outcome::Overload && self.outcome != Outcome::Overload;
@@ -414,26 +438,39 @@ impl Permit {
     fn give_back(&mut self) {
         if !self.released {
             self.released = true;
-            if let Some(above) = &mut self.above {
-                above.outcome = self.outcome;
-                above.give_back();
+            if self.rare.is_some() {
+                self.give_back_above();
             }
             self.gate.release(self.outcome);
         }
     }
 
+    #[inline(never)]
+    fn give_back_above(&mut self) {
+        let outcome = self.outcome;
+        if let Some(above) = self.above_mut() {
+            above.outcome = outcome;
+            above.give_back();
+        }
+    }
+
     /// A service that was dropped before it had answered may have something to say.
     #[cfg(feature = "http")]
-    #[cold]
+    #[inline(never)]
     fn hear(&mut self) {
-        let charge = self.charge.as_ref();
-        if let Some(report) = charge.and_then(Charge::report).cloned() {
+        if let Some(report) = self.charged().and_then(Charge::report).cloned() {
             report.tell(self);
         }
     }
 
-    #[cold]
-    fn timed(&self, outcome: Outcome, retry_after: Option<Duration>) {
+    #[inline(never)]
+    fn timed(&mut self, outcome: Outcome, retry_after: Option<Duration>) {
+        if let Some(above) = self.above_mut() {
+            above.sample_hinted(outcome, retry_after);
+        }
+        if !self.started.is_known() {
+            return;
+        }
         let now = self.gate.clock.now();
         let latency = self.latency(now);
         self.record(outcome, latency);
@@ -475,7 +512,7 @@ impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
         #[cfg(feature = "http")]
-        if self.charge.is_some() && !self.running {
+        if self.rare.is_some() && !self.running {
             self.hear();
         }
         if !self.sampled {
@@ -487,7 +524,7 @@ impl Drop for Permit {
             });
         }
         self.give_back();
-        if let Some(charge) = &self.charge {
+        if let Some(charge) = self.charged() {
             charge.end();
         }
     }

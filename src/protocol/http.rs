@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, mem, sync::Arc};
 
 use bytes::Bytes;
 use http::{
@@ -190,7 +190,25 @@ impl Http {
         }
     }
 
-    /// What the body has to hold on to, if it needs anything. The response is only looked at, since it is large to move.
+    /// What the head of a response tells, and what is told in it. Gives what the body has to hold on to, if it needs anything. The
+    /// response stays where it is, since it is large to move.
+    fn read<B: Body>(
+        &self,
+        asked: Asked,
+        response: &mut Response<B>,
+        permit: Permit,
+    ) -> Option<Hold> {
+        let mut told = None;
+        if let Some(policy) = &self.policy {
+            policy.tell_rates(permit.gate(), response.headers_mut());
+            if let Some(classify) = &policy.classify {
+                told = Some(with_head(response, |head| classify(head)));
+            }
+        }
+        self.hold(asked, response, told, permit)
+    }
+
+    /// What the body has to hold on to.
     fn hold<B: Body>(
         &self,
         asked: Asked,
@@ -349,6 +367,7 @@ where
         Ok(response.map(ResponseBody::refusal))
     }
 
+    #[inline]
     fn answer(
         &self,
         asked: Asked,
@@ -356,29 +375,18 @@ where
         permit: &mut Option<Permit>,
     ) -> Result<Self::Response, E> {
         let permit = permit.take();
-        let mut response = match answer {
-            Ok(response) => response,
+        match answer {
+            Ok(mut response) => {
+                let hold = permit.and_then(|permit| self.read(asked, &mut response, permit));
+                Ok(response.map(|body| ResponseBody::new(body, hold)))
+            }
             Err(error) => {
                 if let Some(mut permit) = permit {
                     permit.sample(Outcome::Overload);
                 }
-                return Err(error);
-            }
-        };
-        let Some(permit) = permit else {
-            return Ok(response.map(|body| ResponseBody::new(body, None)));
-        };
-        let mut told = None;
-        if let Some(policy) = &self.policy {
-            policy.tell_rates(permit.gate(), response.headers_mut());
-            if let Some(classify) = &policy.classify {
-                let (head, body) = response.into_parts();
-                told = Some(classify(&head));
-                response = Response::from_parts(head, body);
+                Err(error)
             }
         }
-        let hold = self.hold(asked, &response, told, permit);
-        Ok(response.map(|body| ResponseBody::new(body, hold)))
     }
 
     fn error(&self, error: E) -> E {
@@ -397,6 +405,19 @@ impl fmt::Debug for Http {
             .field("respond", &policy.is_some_and(|p| p.respond.is_some()))
             .finish()
     }
+}
+
+/// Shows the head of a response as it is when it has been taken apart.
+fn with_head<B, R>(response: &mut Response<B>, f: impl FnOnce(&response::Parts) -> R) -> R {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.status = response.status();
+    head.version = response.version();
+    head.headers = mem::take(response.headers_mut());
+    head.extensions = mem::take(response.extensions_mut());
+    let result = f(&head);
+    *response.headers_mut() = head.headers;
+    *response.extensions_mut() = head.extensions;
+    result
 }
 
 /// What a status says about load. Failures for other reasons say nothing.

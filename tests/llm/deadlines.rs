@@ -1,5 +1,7 @@
 //! Clients that say how long they wait.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tower_backpressure::{BackpressureLayer, Reason, Rejected};
 
@@ -26,7 +28,7 @@ async fn what_cannot_be_answered_in_time_is_refused_at_once() {
     text(bench.stream(slow()).await).await;
     let began = Instant::now();
     let answer = bench.ask(by(10)).await;
-    assert_eq!((began.elapsed(), bench.calls()), (0 * SECOND, 1));
+    assert_eq!((began.elapsed(), bench.calls()), (Duration::ZERO, 1));
     assert_eq!(answer.status(), 503);
     assert_eq!(reason(&answer), Some(Reason::Deadline));
     assert!(
