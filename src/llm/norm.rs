@@ -153,7 +153,8 @@ impl Norm {
             None => seconds,
         };
         let least = ordinary.seconds.min(seconds);
-        Duration::from_secs_f64(normal.clamp(least, seconds.max(least)))
+        // What is beyond all times is rounded up on the way there and back.
+        Duration::try_from_secs_f64(normal.clamp(least, seconds)).unwrap_or(latency)
     }
 
     /// How long a request of `size` tokens takes at present. `None` where nothing is known.
