@@ -101,7 +101,9 @@ impl Account {
         self.stage = Stage::Answering;
         let now = self.shared.now();
         let latency = now.saturating_sub(self.began);
-        let (prompt, ahead) = (self.tally.usage().prompt, self.ahead);
+        let usage = self.tally.usage();
+        // What comes from a cache is not read again.
+        let (prompt, ahead) = (usage.prompt.saturating_sub(usage.cached), self.ahead);
         let normal = self
             .shared
             .latencies(|latencies| latencies.streamed(now, prompt, ahead, latency));
@@ -180,6 +182,11 @@ impl Account {
     /// The service behind would not do it, or could not be asked.
     pub(super) fn refused(&mut self) {
         self.settle(0);
+        self.stage = Stage::Over;
+    }
+
+    /// What comes cannot be read. What was reserved for it stays charged.
+    pub(super) fn unreadable(&mut self) {
         self.stage = Stage::Over;
     }
 

@@ -6,6 +6,7 @@ mod costs;
 mod deadlines;
 mod drain;
 mod head;
+mod hosts;
 mod leaving;
 #[cfg(feature = "metrics")]
 mod metrics;

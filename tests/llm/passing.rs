@@ -166,3 +166,20 @@ async fn what_asks_no_model_passes_unread() {
     let seen = bench.seen();
     assert_eq!(header(&seen[0].head.headers, "accept-encoding"), "gzip");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_compressed_passes_as_it_is_and_costs_what_was_reserved() {
+    let bench = Bench::new();
+    let mut answer = Script::new(&["\x1f\x08"])
+        .wait(SECOND)
+        .then("gzip")
+        .streamed();
+    let gzip = "gzip".parse().unwrap();
+    answer.headers_mut().insert("content-encoding", gzip);
+    bench.answers(answer);
+    let answer = bench.ask(asks_for_stream()).await;
+    assert_eq!(text(answer).await, "\x1f\x08gzip");
+    let seen = bench.seen();
+    assert_eq!(seen[0].charge().get(), seen[0].charge().reserved());
+    assert_eq!(bench.in_flight(), 0);
+}
