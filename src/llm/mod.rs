@@ -1,11 +1,23 @@
-//! What a service before an LLM needs to read and to say, as OpenAI's and Anthropic's APIs do.
+//! For services and proxies before LLMs that speak as OpenAI's and Anthropic's APIs do.
 //!
 //! An answer of an LLM goes on for minutes, and one prompt costs a thousand times another. How it went stands in its body, not in its
 //! head: what it cost in the last event, that it failed in an event behind a status of 200, where no client retries. And what
 //! clients do when they are refused hangs on words in their own dialect. A layer that sees heads alone knows none of that.
 //!
-//! Here is what reads and says it, as plain values: no clock, no task, nothing that waits. Bodies pass by untouched; the readers look on
-//! and keep little, whatever they are sent.
+//! [`LlmLayer`] does: a [`BackpressureLayer`](crate::BackpressureLayer) goes in, and what comes out reads requests and answers on both
+//! sides of it.
+//!
+//! ```
+//! use tower_backpressure::{BackpressureLayer, limit::Aimd, llm::LlmLayer};
+//!
+//! let layer = LlmLayer::new(BackpressureLayer::adaptive(Aimd::default().initial(32)));
+//! # let _ = layer;
+//! ```
+//!
+//! # What it is made of
+//!
+//! What reads and says is here by itself as well, as plain values: no clock, no task, nothing that waits. Bodies pass by untouched; the
+//! readers look on and keep little, whatever they are sent.
 //!
 //! | question | answer |
 //! |---|---|
@@ -18,7 +30,7 @@
 //! | what has the answer used? | [`Tally`] for a stream, with [`Whole`] for an answer in one piece |
 //! | how does a stream end that cannot go on? | [`Dialect::error_event`] |
 //!
-//! For a service whose limit is all that is needed, one line does:
+//! Where a limit and refusals in the right words are all that is needed, without a look into bodies:
 //!
 //! ```
 //! use tower_backpressure::{BackpressureLayer, limit::Aimd, llm};
@@ -94,6 +106,14 @@
 // | `dialect` | whose words, and the words |
 // | `learned`, `cost` | what is to be reserved, and what was spent |
 // | `json`, `text` | looking into JSON without a tree; how many tokens it makes, about |
+// | `layer`, `shared` | the layer on both sides of a gate, its settings, what all its requests have in common |
+// | `service`, `future`, `request_body` | before the gate: a request is read |
+// | `upstream` | behind the gate: the call, its head, and when that goes out |
+// | `answer`, `stream`, `piece`, `passage` | behind the gate: the answer as it passes |
+// | `account` | what one call is charged, and how it went |
+// | `patience` | how long is waited for what |
+// | `norm` | what is long because it is large, and what because there is too much to do |
+// | `recording`, `silent` | what a recorder sees |
 
 mod account;
 mod answer;
