@@ -19,8 +19,8 @@ use crate::{
 pub(super) type Classify = dyn Fn(&request::Parts) -> Option<Dialect> + Send + Sync;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Once that many answers in a row came whole, their latency is learned from.
-const STREAMS_REMEMBERED: u32 = 64;
+/// For how many whole answers it is remembered that there are streams.
+const REMEMBERED: u32 = 64;
 /// Where the path of a request for an answer ends.
 const PATHS: [&str; 4] = [
     "/chat/completions",
@@ -113,8 +113,8 @@ pub(super) struct Latencies {
     streamed: Timed,
     /// To the end, by the size of the answer.
     whole: Timed,
-    /// Answers that came whole since the last one that was streamed.
-    whole_in_a_row: u32,
+    /// After how many more whole answers the last stream is forgotten.
+    streams_forgotten_in: u32,
 }
 
 #[derive(Debug, Default)]
@@ -133,7 +133,7 @@ impl Latencies {
         ahead: u64,
         latency: Duration,
     ) -> Duration {
-        self.whole_in_a_row = 0;
+        self.streams_forgotten_in = REMEMBERED;
         self.streamed.at = now;
         self.streamed.norm.learn(prompt, ahead, latency)
     }
@@ -146,7 +146,7 @@ impl Latencies {
         output: u64,
         latency: Duration,
     ) -> Option<Duration> {
-        self.whole_in_a_row = self.whole_in_a_row.saturating_add(1);
+        self.streams_forgotten_in = self.streams_forgotten_in.saturating_sub(1);
         self.whole.at = now;
         let normal = self.whole.norm.learn(output, 0, latency);
         self.only_whole().then_some(normal)
@@ -182,7 +182,7 @@ impl Latencies {
     }
 
     fn only_whole(&self) -> bool {
-        self.whole_in_a_row >= STREAMS_REMEMBERED || self.streamed.at.is_zero()
+        self.streams_forgotten_in == 0
     }
 }
 
