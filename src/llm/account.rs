@@ -230,6 +230,8 @@ impl Account {
     fn settle_used(&self) {
         let usage = self.tally.usage();
         self.shared.state.recording.used(&usage);
+        let lasted = self.shared.now().saturating_sub(self.began);
+        self.shared.latencies(|latencies| latencies.lasted(lasted));
         self.settle(self.shared.settings.weights.cost(&usage));
     }
 

@@ -115,6 +115,8 @@ pub(super) struct Latencies {
     whole: Timed,
     /// After how many more whole answers the last stream is forgotten.
     streams_forgotten_in: u32,
+    /// How long an answer lasts, from admission to its end, in seconds: an average over some sixteen.
+    lasting: Option<f64>,
 }
 
 #[derive(Debug, Default)]
@@ -163,6 +165,20 @@ impl Latencies {
     /// A request is let in whose answer is streamed. How many tokens of giants are ahead of it.
     pub(super) fn arrives(&mut self, now: Duration, prompt: u64) -> u64 {
         self.streamed.norm.arrives(now, prompt)
+    }
+
+    /// An answer has ended that lasted so long.
+    pub(super) fn lasted(&mut self, time: Duration) {
+        let seconds = time.as_secs_f64();
+        let lasting = self.lasting.get_or_insert(seconds);
+        *lasting += (seconds - *lasting) / 16.0;
+    }
+
+    /// How long one waits behind `waiting` others where `running` run at once, by Little's law.
+    pub(super) fn wait(&self, waiting: usize, running: usize) -> Duration {
+        let turns = (waiting as f64 + 1.0) / running.max(1) as f64;
+        let seconds = turns * self.lasting.unwrap_or(0.0);
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
     /// How long it takes at present until there is something to read, as far as is known. What was learned grows old: when nothing new
