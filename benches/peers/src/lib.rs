@@ -8,6 +8,7 @@ pub mod calls;
 mod congestion;
 pub mod decisions;
 pub mod keepalive;
+pub mod limited;
 pub mod load;
 pub mod plots;
 pub mod report;
