@@ -6,6 +6,7 @@
 
 pub mod calls;
 mod congestion;
+pub mod counted;
 pub mod decisions;
 pub mod keepalive;
 pub mod limited;
