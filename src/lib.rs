@@ -45,6 +45,7 @@
 //! | `metrics` | yes | counters, gauges and histograms through the [`metrics`](https://docs.rs/metrics) facade |
 //! | `tracing` | no | events for limit changes and for the first refusal of an episode |
 //! | `redis` | no | a rate shared by many machines, in Redis or Valkey |
+//! | `llm` | no | a layer for services and proxies before LLMs, and what it reads and says, as OpenAI and Anthropic do |
 //! | `sim` | no | a simulator in virtual time, to try a limit of your own |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -70,6 +71,8 @@ mod interleavings;
 mod keyed;
 mod layer;
 pub mod limit;
+#[cfg(feature = "llm")]
+pub mod llm;
 mod metrics;
 mod pace;
 pub mod protocol;
@@ -88,8 +91,6 @@ mod strategy;
 pub mod stream;
 mod sync;
 
-#[cfg(feature = "http")]
-pub use self::protocol::{RateHeaders, ReleaseAt, SampleAt};
 pub use self::{
     config::ConfigError,
     demand::Demand,
@@ -100,6 +101,11 @@ pub use self::{
     metrics::BackpressureMetrics,
     rejected::{Reason, Rejected},
     service::Backpressure,
+};
+#[cfg(feature = "http")]
+pub use self::{
+    gate::Report,
+    protocol::{RateHeaders, ReleaseAt, SampleAt},
 };
 #[cfg(feature = "stream")]
 pub use self::{

@@ -103,6 +103,7 @@ impl fmt::Display for Rejected {
                 self.limit
             )?,
             Reason::Unavailable => f.write_str("the shared rate cannot be asked")?,
+            Reason::Deadline => f.write_str("it cannot be answered by its deadline")?,
             Reason::Draining => f.write_str("the service is shutting down")?,
         }
         if self.is_final() {
@@ -132,6 +133,8 @@ pub enum Reason {
     OverBurst,
     /// The store of a shared rate did not answer, and nobody may be let in while it does not.
     Unavailable,
+    /// It could not have been answered by the time at which its caller gives up.
+    Deadline,
     /// The gate is draining.
     Draining,
 }
@@ -147,12 +150,13 @@ impl Reason {
             Reason::Rate => "rate",
             Reason::OverBurst => "over_burst",
             Reason::Unavailable => "unavailable",
+            Reason::Deadline => "deadline",
             Reason::Draining => "draining",
         }
     }
 
     #[cfg(feature = "metrics")]
-    pub(crate) const ALL: [Reason; 8] = [
+    pub(crate) const ALL: [Reason; 9] = [
         Reason::Limit,
         Reason::QueueFull,
         Reason::Evicted,
@@ -160,6 +164,7 @@ impl Reason {
         Reason::Rate,
         Reason::OverBurst,
         Reason::Unavailable,
+        Reason::Deadline,
         Reason::Draining,
     ];
 }

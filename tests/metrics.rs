@@ -95,7 +95,7 @@ async fn a_recorder_installed_after_the_layer_sees_every_metric_described() {
     for (name, (_, described, _)) in &seen {
         assert!(described, "{name} is not described");
     }
-    assert_eq!(seen.len(), 3 + 1 + 8 + 4 + 2, "{seen:#?}");
+    assert_eq!(seen.len(), 3 + 1 + 9 + 4 + 2, "{seen:#?}");
 }
 
 #[cfg(feature = "http")]

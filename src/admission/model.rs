@@ -245,7 +245,8 @@ impl Model {
             | Reason::QueueFull
             | Reason::Rate
             | Reason::OverBurst
-            | Reason::Unavailable => {
+            | Reason::Unavailable
+            | Reason::Deadline => {
                 panic!("it waits already: {reason:?}")
             }
         }

@@ -5,6 +5,8 @@ use std::{
 };
 
 use super::Gate;
+#[cfg(feature = "http")]
+use super::Report;
 use crate::{
     Demand,
     contained::contained,
@@ -48,6 +50,9 @@ struct Shared {
     receipt: Mutex<Option<Receipt>>,
     /// What the gate above charged.
     above: OnceLock<Charge>,
+    /// Of a service that may have something to say before there is a response.
+    #[cfg(feature = "http")]
+    report: OnceLock<Report>,
 }
 
 impl Charge {
@@ -63,6 +68,8 @@ impl Charge {
                 ended: AtomicBool::new(false),
                 receipt: Mutex::new(None),
                 above: OnceLock::new(),
+                #[cfg(feature = "http")]
+                report: OnceLock::new(),
             }),
         }
     }
@@ -94,6 +101,17 @@ impl Charge {
         if shared.ended.load(Ordering::SeqCst) {
             shared.settle();
         }
+    }
+
+    /// What is to be heard if the request is dropped before it is answered.
+    #[cfg(feature = "llm")]
+    pub(crate) fn attach(&self, report: &Report) {
+        let _ = self.shared.report.set(report.clone());
+    }
+
+    #[cfg(feature = "http")]
+    pub(super) fn report(&self) -> Option<&Report> {
+        self.shared.report.get()
     }
 
     /// What is to be settled elsewhere as well.

@@ -1,7 +1,11 @@
+#[cfg(feature = "llm")]
+use std::time::Duration;
 use std::{future::Future, pin::pin, sync::Arc};
 
 use super::Gate;
 use crate::{BackpressureMetrics, ConfigError, config, limit::MAX_LIMIT};
+#[cfg(feature = "llm")]
+use crate::{Reason, Rejected};
 
 /// Looks at a gate, moves its limit, drains it. Cheap to clone; works from any thread.
 ///
@@ -117,6 +121,13 @@ impl Handle {
         }
         self.gate.set_rate(per_second);
         Ok(())
+    }
+
+    /// Turns away a request that has not come to the gate, or has left it after it had waited. `None` where nobody is refused.
+    #[cfg(feature = "llm")]
+    pub(crate) fn reject(&self, reason: Reason, waited: Duration) -> Option<Rejected> {
+        let rejected = self.gate.reject(reason, waited, None);
+        (!self.gate.settings.shadow).then_some(rejected)
     }
 
     /// Refuses everybody who has no permit yet, those who wait included, and resolves when the last permit is back.

@@ -24,6 +24,8 @@ mod line;
 mod name;
 mod parked;
 mod permit;
+#[cfg(feature = "http")]
+mod report;
 mod usher;
 mod waiter;
 mod watch;
@@ -59,6 +61,8 @@ use crate::{
     sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
 };
 
+#[cfg(feature = "http")]
+pub use self::report::Report;
 pub use self::{charge::Charge, handle::Handle};
 pub(crate) use self::{
     learner::Learner,
@@ -169,6 +173,13 @@ impl Gate {
             || self.above.as_ref().is_some_and(|above| above.has_rates())
     }
 
+    /// Whether it is to be remembered what a request asked for. Without a rate there is nothing to spend, but a request that asks
+    /// for something has a [`Charge`] all the same.
+    #[inline]
+    fn spends(&self, demand: Option<Demand>) -> bool {
+        demand.is_some() || self.has_rates()
+    }
+
     /// Whether a rate is to be asked that is counted elsewhere.
     #[inline]
     pub(crate) fn has_remote(&self) -> bool {
@@ -227,7 +238,7 @@ impl Gate {
     /// Takes a slot for a call that has yet to be made, if there is one that nobody waits for. Never waits.
     #[inline]
     pub(crate) fn claim(self: &Arc<Self>, demand: Option<Demand>) -> Option<Claim<'_>> {
-        if self.has_rates() {
+        if self.spends(demand) {
             return self.claim_rated(demand);
         }
         self.claim_slot()
@@ -254,7 +265,7 @@ impl Gate {
         self: &Arc<Self>,
         demand: Option<Demand>,
     ) -> Result<Begun<'_>, Rejected> {
-        if self.room.has_rates() {
+        if demand.is_some() || self.room.has_rates() {
             return self.begin_rated(demand);
         }
         match self.room.slots.try_take(Turn::AfterTheQueue) {
@@ -281,7 +292,7 @@ impl Gate {
         demand: Option<Demand>,
     ) -> Result<Claim<'_>, Rejected> {
         let spent = self
-            .has_rates()
+            .spends(demand)
             .then(|| Spent::new(self.clock.now(), demand));
         let (at, cost) = spent.map_or_else(Default::default, |spent| (spent.at, spent.demand()));
         match self.room.try_take(Turn::AfterTheQueue, at, cost) {
@@ -325,7 +336,7 @@ impl Gate {
         discard(waker);
         match arrival {
             Arrival::Admitted(in_flight) => {
-                let spent = self.has_rates().then(|| Spent::new(now, demand));
+                let spent = self.spends(demand).then(|| Spent::new(now, demand));
                 Found::Slot(Slot::new(Arc::clone(self), in_flight, spent))
             }
             Arrival::Waiting(ticket) => {

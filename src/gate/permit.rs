@@ -355,6 +355,23 @@ impl Permit {
         }
     }
 
+    /// Likewise, with a latency that the service knows better.
+    #[cfg(feature = "http")]
+    pub(crate) fn sample_told(&mut self, outcome: Outcome, latency: Duration) {
+        if self.sampled {
+            return;
+        }
+        if let Some(above) = self.above_mut() {
+            above.sample_told(outcome, latency);
+        }
+        self.sampled = true;
+        self.outcome = outcome;
+        if self.started.is_known() {
+            self.record(outcome, latency);
+            self.learn(self.gate.clock.now(), latency, outcome, None);
+        }
+    }
+
     #[cfg(feature = "http")]
     pub(crate) fn gate(&self) -> &Gate {
         &self.gate
@@ -403,7 +420,8 @@ impl Permit {
         let news = outcome == Outcome::Overload && self.outcome != Outcome::Overload;
         self.outcome = outcome;
         if news && self.started.is_known() {
-            self.learn(self.gate.clock.now(), outcome, None);
+            let now = self.gate.clock.now();
+            self.learn(now, self.latency(now), outcome, None);
         }
     }
 
@@ -436,6 +454,15 @@ impl Permit {
         }
     }
 
+    /// A service that was dropped before it had answered may have something to say.
+    #[cfg(feature = "http")]
+    #[inline(never)]
+    fn hear(&mut self) {
+        if let Some(report) = self.charged().and_then(Charge::report).cloned() {
+            report.tell(self);
+        }
+    }
+
     #[inline(never)]
     fn timed(&mut self, outcome: Outcome, retry_after: Option<Duration>) {
         if let Some(above) = self.above_mut() {
@@ -445,18 +472,31 @@ impl Permit {
             return;
         }
         let now = self.gate.clock.now();
-        if matches!(outcome, Outcome::Success | Outcome::Overload) {
-            let latency = now.saturating_sub(self.started.at());
-            self.gate.recording.latency(latency);
-        }
-        self.learn(now, outcome, retry_after);
+        let latency = self.latency(now);
+        self.record(outcome, latency);
+        self.learn(now, latency, outcome, retry_after);
     }
 
-    fn learn(&self, now: Duration, outcome: Outcome, retry_after: Option<Duration>) {
+    fn latency(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.started.at())
+    }
+
+    fn record(&self, outcome: Outcome, latency: Duration) {
+        if matches!(outcome, Outcome::Success | Outcome::Overload) {
+            self.gate.recording.latency(latency);
+        }
+    }
+
+    fn learn(
+        &self,
+        now: Duration,
+        latency: Duration,
+        outcome: Outcome,
+        retry_after: Option<Duration>,
+    ) {
         if outcome == Outcome::Ignore {
             return;
         }
-        let latency = now.saturating_sub(self.started.at());
         let mut sample = Sample::new(now, latency, self.in_flight as usize, outcome);
         sample.retry_after = retry_after;
         if self.gate.room.learns() {
@@ -471,6 +511,10 @@ impl Permit {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
+        #[cfg(feature = "http")]
+        if self.rare.is_some() && !self.running {
+            self.hear();
+        }
         if !self.sampled {
             self.sample(if self.running {
                 // What panicked says nothing about load.

@@ -53,7 +53,9 @@ impl Waiter {
                 spent,
             } => {
                 self.ticket = None;
-                let spent = gate.has_rates().then(|| Spent::new(spent, self.demand));
+                let spent = gate
+                    .spends(self.demand)
+                    .then(|| Spent::new(spent, self.demand));
                 let slot = Slot::new(Arc::clone(gate), in_flight, spent);
                 gate.waited(waited);
                 Ok(slot)

@@ -130,6 +130,13 @@ impl BackpressureLayer<Http> {
         self
     }
 
+    /// An outer layer puts a [`Demand`](crate::Demand) into requests, and each that has one gets a [`Charge`](crate::Charge).
+    #[cfg(feature = "llm")]
+    pub(crate) fn demands(mut self) -> Self {
+        self.protocol.demands();
+        self
+    }
+
     /// Tells clients with each response how much is left of the rates, in headers of this kind. Default: none. May be called
     /// once for each kind. Exempt requests are not told.
     ///

@@ -9,7 +9,10 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
 use super::{ReleaseAt, SampleAt, grpc};
-use crate::{gate::Permit, limit::Outcome};
+use crate::{
+    gate::{Permit, Report},
+    limit::Outcome,
+};
 
 /// The body of a response that went through the layer: the service's own, with the permit on it, or that of a refusal.
 ///
@@ -38,7 +41,7 @@ impl<B> ResponseBody<B> {
         Self { kind }
     }
 
-    pub(super) fn refusal(body: Bytes) -> Self {
+    pub(crate) fn refusal(body: Bytes) -> Self {
         let kind = Kind::Refusal((!body.is_empty()).then_some(body));
         Self { kind }
     }
@@ -133,6 +136,8 @@ pub(super) struct Hold {
     read_trailers: bool,
     sample_at: SampleAt,
     release_at: ReleaseAt,
+    /// By the service, if it knows better.
+    report: Option<Report>,
     /// What is left of a body whose length is known: a server drops such a body without asking for its end.
     left: Option<u64>,
     whole: bool,
@@ -147,6 +152,7 @@ impl Hold {
             read_trailers: false,
             sample_at: SampleAt::Head,
             release_at: ReleaseAt::BodyEnd,
+            report: None,
             left: length,
             whole: false,
         }
@@ -167,7 +173,27 @@ impl Hold {
         self
     }
 
+    /// Of a response that has begun well: how it goes on is for `report` to say.
+    pub(super) fn report(mut self, report: Option<Report>) -> Self {
+        if report.is_some() {
+            self.sample_at = SampleAt::BodyEnd;
+        }
+        self.report = report;
+        self
+    }
+
+    /// Whether the service has said how the request went in the end.
+    fn consult(&mut self) -> bool {
+        let Some(report) = &self.report else {
+            return false;
+        };
+        let told = report.tell(&mut self.permit);
+        self.outcome = told.unwrap_or(self.outcome);
+        told.is_some()
+    }
+
     fn saw<D: Buf>(&mut self, frame: &Frame<D>) {
+        self.consult();
         if let Some(data) = frame.data_ref() {
             let length = data.remaining() as u64;
             if length > 0 && self.sample_at == SampleAt::FirstFrame {
@@ -187,11 +213,14 @@ impl Hold {
     }
 
     fn failed(&mut self) {
-        self.outcome = Outcome::Ignore;
-        self.permit.settle(Outcome::Ignore);
+        if !self.consult() {
+            self.outcome = Outcome::Ignore;
+        }
+        self.permit.settle(self.outcome);
     }
 
     fn ended(&mut self) {
+        self.consult();
         self.whole = true;
         self.permit.sample(self.outcome);
     }
@@ -199,11 +228,15 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        if self.permit.is_running() && !self.whole {
+            // The body panicked, which says nothing about load, whatever it says of it.
+            return self.permit.settle(Outcome::Ignore);
+        }
+        let told = self.consult();
         if self.whole {
             self.permit.sample(self.outcome);
-        } else if self.permit.is_running() {
-            // The body panicked, which says nothing about load.
-            self.permit.settle(Outcome::Ignore);
+        } else if told {
+            self.permit.settle(self.outcome);
         } else {
             self.permit.settle(Outcome::Cancelled);
         }

@@ -11,7 +11,7 @@ pub(super) const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-aft
 
 /// The exact hint in milliseconds that LLM providers send beside the standard one, else that, as seconds or as a date. A date is
 /// compared with the response's own: clocks of two machines differ.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     if let Some(millis) = text(RETRY_AFTER_MS).and_then(|text| text.parse::<f64>().ok()) {
         return Duration::try_from_secs_f64(millis / 1000.0).ok();

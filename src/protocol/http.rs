@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Charge, Demand, RateHeaders, Rejected,
-    gate::{Gate, Permit},
+    gate::{Gate, Permit, Report},
     limit::Outcome,
 };
 
@@ -58,12 +58,14 @@ struct Policy {
     respond: Option<Arc<Respond>>,
     cost: Option<Arc<Cost>>,
     keyed: Option<Arc<Keyed>>,
+    /// Whether an outer layer says what requests ask for.
+    demands: bool,
     rate_headers: Vec<RateHeaders>,
 }
 
 impl Policy {
     fn looks(&self) -> bool {
-        self.exempt.is_some() || self.cost.is_some() || self.keyed.is_some()
+        self.demands || self.exempt.is_some() || self.cost.is_some() || self.keyed.is_some()
     }
 
     fn tell_rates(&self, gate: &Gate, headers: &mut HeaderMap) {
@@ -139,6 +141,12 @@ impl Http {
         F: Fn(&request::Parts) -> u64 + Send + Sync + 'static,
     {
         self.policy_mut().cost = Some(Arc::new(cost));
+    }
+
+    /// Requests come with a [`Demand`], and each that does gets a [`Charge`].
+    #[cfg(feature = "llm")]
+    pub(crate) fn demands(&mut self) {
+        self.policy_mut().demands = true;
     }
 
     /// Which gate is that of a request's key.
@@ -219,6 +227,14 @@ impl Http {
             (None, _) => (outcome_of(status), false),
         };
         let whole = has_no_body(asked, status) || body.is_end_stream();
+        let report = match outcome {
+            Outcome::Success => response.extensions().get::<Report>(),
+            _ => None,
+        };
+        let outcome = match report {
+            Some(report) => report.tell(&mut permit).unwrap_or(outcome),
+            None => outcome,
+        };
         if (whole || outcome == Outcome::Overload) && permit.wants_hint() {
             permit.sample_hinted(outcome, hint::retry_after(headers));
         }
@@ -228,7 +244,7 @@ impl Http {
             return None;
         }
         let sample_at = self.when_to_sample(content);
-        if sample_at == SampleAt::Head {
+        if sample_at == SampleAt::Head && report.is_none() {
             permit.sample(outcome);
         }
         if self.release_at == ReleaseAt::Head {
@@ -237,7 +253,8 @@ impl Http {
         let hold = Hold::new(permit, outcome, body.size_hint().exact())
             .read_trailers(trailers_tell)
             .sample_at(sample_at)
-            .release_at(self.release_at);
+            .release_at(self.release_at)
+            .report(report.cloned());
         Some(hold)
     }
 }
@@ -390,7 +407,7 @@ impl fmt::Debug for Http {
 }
 
 /// What a status says about load. Failures for other reasons say nothing.
-fn outcome_of(status: StatusCode) -> Outcome {
+pub(crate) fn outcome_of(status: StatusCode) -> Outcome {
     match status.as_u16() {
         // 529 is what Anthropic's API says when it is overloaded.
         429 | 503 | 504 | 529 => Outcome::Overload,

@@ -37,6 +37,13 @@ pub use self::{
     quota::RateHeaders,
 };
 
+#[cfg(feature = "llm")]
+pub(crate) use self::{
+    hint::retry_after,
+    http::outcome_of,
+    refusal::{LONGEST_TAKEN, put_hint},
+};
+
 /// The protocol of a layer as it is made.
 #[cfg(feature = "http")]
 pub(crate) type Default = Http;

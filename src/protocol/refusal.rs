@@ -1,8 +1,10 @@
 //! HTTP's words for a refusal.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
     request,
 };
@@ -12,7 +14,7 @@ use crate::{Reason, Rejected};
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The SDKs of OpenAI and Anthropic take no longer hint at its word; told so, they do not come back too early instead.
-const LONGEST_TAKEN: u64 = 60;
+pub(crate) const LONGEST_TAKEN: Duration = Duration::from_secs(60);
 
 /// The refusal of a request with this head that is not gRPC.
 pub(super) fn refusal(asked: &request::Parts, rejected: &Rejected) -> Response<Bytes> {
@@ -27,15 +29,20 @@ pub(super) fn refusal(asked: &request::Parts, rejected: &Rejected) -> Response<B
     *response.status_mut() = status(rejected);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    put_hint(headers, retry_after);
+    response
+}
+
+/// When to come back, in milliseconds; `None` is never.
+pub(crate) fn put_hint(headers: &mut HeaderMap, retry_after: Option<u64>) {
     let seconds = retry_after.map(|millis| millis.div_ceil(1000));
     if let (Some(millis), Some(seconds)) = (retry_after, seconds) {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
     }
-    if seconds.is_none_or(|seconds| seconds > LONGEST_TAKEN) {
+    if seconds.is_none_or(|seconds| seconds > LONGEST_TAKEN.as_secs()) {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
-    response
 }
 
 fn json(rejected: &Rejected, retry_after: Option<u64>) -> String {

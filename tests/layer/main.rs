@@ -11,6 +11,7 @@ mod drop;
 mod model;
 mod parked;
 mod refusal;
+mod report;
 mod sampling;
 mod script;
 mod shadow;
