@@ -66,17 +66,7 @@ impl<F: Future + Unpin> Future for Timed<F> {
             return Pin::new(&mut self.future).poll(cx);
         };
         let _entered = runtime.enter();
-        let waker = Waker::from(Arc::new(WhileThereIsPython(cx.waker().clone())));
-        Pin::new(&mut self.future).poll(&mut Context::from_waker(&waker))
-    }
-}
-
-/// A timer may go off when the interpreter is on its way out, where waking a coroutine would be a panic.
-struct WhileThereIsPython(Waker);
-
-impl Wake for WhileThereIsPython {
-    fn wake(self: Arc<Self>) {
-        Python::try_attach(|_| self.0.wake_by_ref());
+        Pin::new(&mut self.future).poll(cx)
     }
 }
 

@@ -111,8 +111,10 @@ def test_a_stream_belongs_to_the_process_that_made_it() -> None:
                     raise AssertionError(use)
             del sender, stream, paced, _
             sender, stream = create_stream(9, "adaptive", rate=AdaptiveRate(initial=200, burst=1))
-            for item in range(4):
-                sender.blocking_send(item)
+            async def send():
+                for item in range(4):
+                    await sender.send(item)
+            asyncio.run(send())
             sender.close()
             assert list(stream) == [0, 1, 2, 3]
         else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import turns
-from tower_backpressure import EndOfStream, Sender, create_stream
+from tower_backpressure import BoundedDSpyStream, EndOfStream, Sender, create_stream
 
 COUNT = 5_000
 
@@ -211,6 +211,11 @@ def test_a_thread_that_waits_is_told_when_the_reader_leaves() -> None:
     assert ends == ["told", "told"]
 
 
+def wait_for_the_end(stream: BoundedDSpyStream[Any]) -> None:
+    with pytest.raises(EndOfStream):
+        stream.blocking_receive()
+
+
 def test_a_loop_that_is_closed_does_not_hurt_who_wakes_it() -> None:
     sender, stream = create_stream(4)
     stranded = asyncio.new_event_loop()
@@ -219,4 +224,11 @@ def test_a_loop_that_is_closed_does_not_hurt_who_wakes_it() -> None:
     stranded.close()
     sender.send_nowait("item")
     assert not receiving.done()
+
+    # It has the turn for good, and who waits behind it is told when the reader leaves.
+    behind = threading.Thread(target=wait_for_the_end, args=(stream,))
+    behind.start()
+    time.sleep(0.01)
+    stream.close()
+    behind.join()
     receiving._log_destroy_pending = False  # type: ignore[attr-defined]
