@@ -99,7 +99,7 @@ pub(crate) fn timeout(seconds: Option<f64>) -> PyResult<Option<Duration>> {
         Err(_) => Err(refused(ConfigError::new(
             "timeout",
             seconds,
-            "a number of seconds, at least 0, or None",
+            "a number of seconds from 0 to 1e19, or None",
         ))),
     }
 }
@@ -110,7 +110,7 @@ fn seconds(field: &'static str, value: f64) -> PyResult<Duration> {
         refused(ConfigError::new(
             field,
             value,
-            "a number of seconds above 0",
+            "a number of seconds above 0, and below 1e19",
         ))
     })
 }
