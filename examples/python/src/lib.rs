@@ -124,5 +124,5 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Sender>()?;
     module.add_class::<BoundedDSpyStream>()?;
     module.add_function(wrap_pyfunction!(create_stream, module)?)?;
-    process::watch_forks(module)
+    process::watch(module)
 }

@@ -1,12 +1,19 @@
-//! Which process this is. After a fork the child has copies of everything but of the threads, and of the other side of every
+//! The beginning and the end of a process.
+//!
+//! After a fork the child has copies of everything but of the threads, and of the other side of every
 //! stream: what waits on a copy waits for ever. So a copy says what it is instead.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+    },
+    task::Waker,
+    thread,
+    time::Duration,
 };
 
-use pyo3::{exceptions::PyRuntimeError, prelude::*};
+use pyo3::{exceptions::PyRuntimeError, prelude::*, types::IntoPyDict};
 use tokio::runtime::{Builder, Runtime};
 
 /// How many forks lie between this process and the one that loaded the module.
@@ -64,18 +71,66 @@ fn builder() -> Builder {
     builder
 }
 
-pub(crate) fn watch_forks(module: &Bound<'_, PyModule>) -> PyResult<()> {
+/// Wakes somebody from a thread that Python does not know.
+///
+/// Such a thread must not be in the interpreter when that ends: before Python 3.14 the thread is unwound then, through frames
+/// of Rust, which aborts the process. So the interpreter waits for who is in, and lets nobody in after that.
+pub(crate) fn wake_from_outside(waker: &Waker) {
+    let _inside = Inside::enter();
+    if !is_leaving() {
+        Python::try_attach(|_| waker.wake_by_ref());
+    }
+}
+
+/// Whether the interpreter is about to end.
+pub(crate) fn is_leaving() -> bool {
+    LEAVING.load(Ordering::SeqCst)
+}
+
+static LEAVING: AtomicBool = AtomicBool::new(false);
+static INSIDE: AtomicUsize = AtomicUsize::new(0);
+
+struct Inside;
+
+impl Inside {
+    fn enter() -> Self {
+        INSIDE.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+pub(crate) fn watch(module: &Bound<'_, PyModule>) -> PyResult<()> {
     #[pyfunction]
     fn forked() {
         FORKS.fetch_add(1, Ordering::Relaxed);
+        // Who was inside is in the parent.
+        INSIDE.store(0, Ordering::SeqCst);
+    }
+
+    #[pyfunction]
+    fn leave(py: Python<'_>) {
+        LEAVING.store(true, Ordering::SeqCst);
+        py.detach(|| {
+            while INSIDE.load(Ordering::SeqCst) > 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
     }
 
     pyo3_async_runtimes::tokio::init(builder());
     let py = module.py();
+    py.import("atexit")?
+        .call_method1("register", (wrap_pyfunction!(leave, module)?,))?;
     // Absent where there is no fork.
     if let Ok(register) = py.import("os")?.getattr("register_at_fork") {
-        let hook = [("after_in_child", wrap_pyfunction!(forked, module)?)];
-        register.call((), Some(&pyo3::types::IntoPyDict::into_py_dict(hook, py)?))?;
+        let hook = [("after_in_child", wrap_pyfunction!(forked, module)?)].into_py_dict(py)?;
+        register.call((), Some(&hook))?;
     }
     Ok(())
 }

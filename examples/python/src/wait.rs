@@ -15,7 +15,7 @@ use std::{
 use pyo3::{exceptions::PyRuntimeError, intern, prelude::*};
 use tokio::runtime::Runtime;
 
-use crate::process::timers;
+use crate::process::{is_leaving, timers, wake_from_outside};
 
 /// How long the main thread waits at most before it looks for signals: no Ctrl-C reaches it in between.
 const SIGNALS: Duration = Duration::from_millis(50);
@@ -66,7 +66,22 @@ impl<F: Future + Unpin> Future for Timed<F> {
             return Pin::new(&mut self.future).poll(cx);
         };
         let _entered = runtime.enter();
-        Pin::new(&mut self.future).poll(cx)
+        let waker = Waker::from(Arc::new(FromOutside(cx.waker().clone())));
+        let polled = Pin::new(&mut self.future).poll(&mut Context::from_waker(&waker));
+        if polled.is_pending() && is_leaving() {
+            // No timer wakes anybody any more.
+            cx.waker().wake_by_ref();
+        }
+        polled
+    }
+}
+
+/// Wakes from a thread of tokio's as well.
+struct FromOutside(Waker);
+
+impl Wake for FromOutside {
+    fn wake(self: Arc<Self>) {
+        wake_from_outside(&self.0);
     }
 }
 
