@@ -26,7 +26,7 @@ const STRETCH: usize = 10;
 /// What holds the callers back.
 pub enum Holds {
     /// A rate.
-    Rate(AdaptiveRate),
+    Rate(Box<dyn Rate>),
     /// A limit on how many are in flight.
     Limit(Box<dyn Limit>),
 }
@@ -42,10 +42,15 @@ pub struct Held {
     pub refused: f64,
 }
 
-/// Who is compared, by name.
-pub fn contenders() -> Vec<(&'static str, fn() -> Holds)> {
+/// One who is compared: its name, and how it is made.
+pub type Contender = (&'static str, fn() -> Holds);
+
+/// Who is compared.
+pub fn contenders() -> Vec<Contender> {
     vec![
-        ("AdaptiveRate", || Holds::Rate(AdaptiveRate::default())),
+        ("AdaptiveRate", || {
+            Holds::Rate(Box::new(AdaptiveRate::default()))
+        }),
         ("Aimd", || Holds::Limit(Box::new(Aimd::default()))),
         ("tower-acc Aimd", || {
             Holds::Limit(Box::new(Acc(tower_acc::Aimd::default())))
