@@ -52,6 +52,26 @@ def test_the_interpreter_ends_while_a_daemon_thread_waits(waiting: str) -> None:
     assert (ended.stdout, ended.stderr, ended.returncode) == ("end\n", "", 0)
 
 
+def test_a_timer_that_wakes_a_task_is_not_cut_short_by_the_end_of_the_interpreter() -> None:
+    ended = script(
+        """
+        woken = threading.Event()
+        def call_soon_threadsafe(*_):
+            woken.set()
+            time.sleep(0.1)
+            os.write(1, b"awake")
+        async def main():
+            asyncio.get_running_loop().call_soon_threadsafe = call_soon_threadsafe
+            paced, _ = create_stream(9, "adaptive", rate=AdaptiveRate(initial=100, burst=1))
+            await paced.send(1)
+            await paced.send(2)
+        threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+        woken.wait()
+        """
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("awake", "", 0)
+
+
 def test_a_loop_ends_while_its_tasks_wait() -> None:
     ended = script(
         """
