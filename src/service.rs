@@ -129,12 +129,12 @@ impl<S, P> Backpressure<S, P> {
     /// A call whose request has to be looked at first. Apart from the others, whose requests are not moved without need: they
     /// may be large.
     #[inline(never)]
-    fn call_seen<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, P>
+    fn call_seen<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, P>
     where
         S: Service<Req> + Clone,
         P: Protocol<Req, S::Response, S::Error>,
     {
-        let (request, seen) = self.protocol.look(request, self.parked.gate());
+        let seen = self.protocol.look(&mut request, self.parked.gate());
         match self.waits {
             Waits::Call => self.call_unreadied(request, seen),
             _ if seen.exempt => {

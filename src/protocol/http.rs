@@ -1,4 +1,4 @@
-use std::{fmt, mem, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{
@@ -9,7 +9,7 @@ use http_body::Body;
 use super::{
     Protocol, Seen, Sees,
     body::{Hold, ResponseBody},
-    grpc, hint, quota, refusal,
+    grpc, head, hint, quota, refusal,
     sealed::Sealed,
 };
 use crate::{
@@ -202,7 +202,7 @@ impl Http {
         if let Some(policy) = &self.policy {
             policy.tell_rates(permit.gate(), response.headers_mut());
             if let Some(classify) = &policy.classify {
-                told = Some(with_head(response, |head| classify(head)));
+                told = Some(head::of_response(response, |head| classify(head)));
             }
         }
         self.hold(asked, response, told, permit)
@@ -307,30 +307,29 @@ where
     type Error = E;
     type Asked = Asked;
 
-    fn look(&self, request: Request<Q>, gate: &Arc<Gate>) -> (Request<Q>, Seen) {
+    fn look(&self, request: &mut Request<Q>, gate: &Arc<Gate>) -> Seen {
         let told = request.extensions().get::<Demand>().copied();
         let Some(policy) = self.policy.as_ref().filter(|policy| policy.looks()) else {
-            let seen = Seen {
+            return Seen {
                 exempt: false,
                 demand: told,
                 gate: None,
             };
-            return (request, seen);
         };
-        let (head, body) = request.into_parts();
-        let exempt = policy.exempt.as_ref().is_some_and(|exempt| exempt(&head));
-        let cost = || policy.cost.as_ref().map(|cost| Demand::of(cost(&head)));
-        let demand = if exempt { None } else { told.or_else(cost) };
-        let gate = match &policy.keyed {
-            Some(keyed) if !exempt => Some(keyed(&head, gate)),
-            _ => None,
-        };
-        let seen = Seen {
-            exempt,
-            demand,
-            gate,
-        };
-        (Request::from_parts(head, body), seen)
+        head::of_request(request, |head| {
+            let exempt = policy.exempt.as_ref().is_some_and(|exempt| exempt(head));
+            let cost = || policy.cost.as_ref().map(|cost| Demand::of(cost(head)));
+            let demand = if exempt { None } else { told.or_else(cost) };
+            let gate = match &policy.keyed {
+                Some(keyed) if !exempt => Some(keyed(head, gate)),
+                _ => None,
+            };
+            Seen {
+                exempt,
+                demand,
+                gate,
+            }
+        })
     }
 
     fn hand(&self, request: &mut Request<Q>, charge: &Charge) {
@@ -405,19 +404,6 @@ impl fmt::Debug for Http {
             .field("respond", &policy.is_some_and(|p| p.respond.is_some()))
             .finish()
     }
-}
-
-/// Shows the head of a response as it is when it has been taken apart.
-fn with_head<B, R>(response: &mut Response<B>, f: impl FnOnce(&response::Parts) -> R) -> R {
-    let (mut head, ()) = Response::new(()).into_parts();
-    head.status = response.status();
-    head.version = response.version();
-    head.headers = mem::take(response.headers_mut());
-    head.extensions = mem::take(response.extensions_mut());
-    let result = f(&head);
-    *response.headers_mut() = head.headers;
-    *response.extensions_mut() = head.extensions;
-    result
 }
 
 /// What a status says about load. Failures for other reasons say nothing.
