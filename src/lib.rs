@@ -45,7 +45,7 @@
 //! | `metrics` | yes | counters, gauges and histograms through the [`metrics`](https://docs.rs/metrics) facade |
 //! | `tracing` | no | events for limit changes and for the first refusal of an episode |
 //! | `redis` | no | a rate shared by many machines, in Redis or Valkey |
-//! | `llm` | no | what a proxy before an LLM needs to read and to say, as OpenAI and Anthropic do |
+//! | `llm` | no | a layer for services and proxies before LLMs, and what it reads and says, as OpenAI and Anthropic do |
 //! | `sim` | no | a simulator in virtual time, to try a limit of your own |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

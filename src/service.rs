@@ -8,7 +8,7 @@ use std::{
 use tower_service::Service;
 
 use crate::{
-    Handle, ResponseFuture,
+    Demand, Handle, ResponseFuture,
     gate::{Found, Gate, Parked},
     protocol::{self, Protocol, Seen, Sees},
     queue::Kind,
@@ -115,44 +115,89 @@ where
     /// Under `block`, if `poll_ready` has not said that it is ready.
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let protocol = self.protocol.clone();
-        let gate = self.parked.gate();
-        let (request, seen) = match protocol.sees_requests() || gate.has_rates() {
-            true => protocol.look(request, gate),
-            // A request may be large, and is not moved without need.
-            false => (request, Seen::default()),
-        };
-        let rejected = match self.waits {
-            Waits::Call => return self.call_unreadied(request, seen, protocol),
-            _ if seen.exempt => {
-                return ResponseFuture::run(&mut self.inner, request, None, protocol);
-            }
-            waits => {
-                let begun = match waits {
-                    Waits::Ready => self.parked.begin(),
-                    _ => gate.begin_or_reject(seen.demand),
-                };
-                match begun {
-                    Ok(begun) => {
-                        return ResponseFuture::run(
-                            &mut self.inner,
-                            request,
-                            Some(begun),
-                            protocol,
-                        );
-                    }
-                    Err(rejected) => rejected,
-                }
-            }
-        };
-        ResponseFuture::refused(request, rejected, self.parked.gate(), protocol)
+        if self.protocol.sees_requests() || self.parked.gate().has_rates() {
+            return self.call_seen(request);
+        }
+        match self.waits {
+            Waits::Call => self.call_unreadied(request, Seen::default()),
+            _ => self.call_readied(request, None),
+        }
     }
 }
 
 impl<S, P> Backpressure<S, P> {
-    /// A call where requests wait in their calls: nobody has readied the inner service yet.
-    fn call_unreadied<Req>(
+    /// A call whose request has to be looked at first. Apart from the others, whose requests are not moved without need: they
+    /// may be large.
+    #[inline(never)]
+    fn call_seen<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, P>
+    where
+        S: Service<Req> + Clone,
+        P: Protocol<Req, S::Response, S::Error>,
+    {
+        let seen = self.protocol.look(&mut request, self.parked.gate());
+        match self.waits {
+            Waits::Call => self.call_unreadied(request, seen),
+            _ if seen.exempt => {
+                let protocol = self.protocol.clone();
+                ResponseFuture::run(&mut self.inner, request, None, protocol)
+            }
+            _ => self.call_readied(request, seen.demand),
+        }
+    }
+
+    /// A call of a service that is ready.
+    #[inline(always)]
+    fn call_readied<Req>(
         &mut self,
+        request: Req,
+        demand: Option<Demand>,
+    ) -> ResponseFuture<S, Req, P>
+    where
+        S: Service<Req> + Clone,
+        P: Protocol<Req, S::Response, S::Error>,
+    {
+        let protocol = self.protocol.clone();
+        let rejected = {
+            let begun = match self.waits {
+                Waits::Ready => self.parked.begin(),
+                _ => self.parked.gate().begin_or_reject(demand),
+            };
+            match begun {
+                Ok(begun) => {
+                    return ResponseFuture::run(&mut self.inner, request, Some(begun), protocol);
+                }
+                Err(rejected) => rejected,
+            }
+        };
+        ResponseFuture::refused(request, rejected, self.parked.gate(), protocol)
+    }
+
+    /// A call where requests wait in their calls: nobody has readied the inner service yet.
+    fn call_unreadied<Req>(&mut self, request: Req, seen: Seen) -> ResponseFuture<S, Req, P>
+    where
+        S: Service<Req> + Clone,
+        P: Protocol<Req, S::Response, S::Error>,
+    {
+        let inner = self.inner.clone();
+        let protocol = self.protocol.clone();
+        if seen.exempt {
+            return ResponseFuture::ready(inner, request, None, protocol);
+        }
+        let gate = seen.gate.as_ref().unwrap_or(self.parked.gate());
+        if !gate.has_rates() && seen.gate.is_none() {
+            // Apart from what follows, so that the claim stays in registers.
+            if let Some(claim) = gate.claim_slot() {
+                return ResponseFuture::ready(inner, request, Some(claim), protocol);
+            }
+        }
+        self.call_unhurried(inner, request, seen, protocol)
+    }
+
+    /// Where there are rates, or gates of keys, or no slot is free.
+    #[inline(never)]
+    fn call_unhurried<Req>(
+        &self,
+        inner: S,
         request: Req,
         seen: Seen,
         protocol: P,
@@ -161,10 +206,6 @@ impl<S, P> Backpressure<S, P> {
         S: Service<Req> + Clone,
         P: Protocol<Req, S::Response, S::Error>,
     {
-        let inner = self.inner.clone();
-        if seen.exempt {
-            return ResponseFuture::ready(inner, request, None, protocol);
-        }
         let gate = seen.gate.as_ref().unwrap_or(self.parked.gate());
         if seen.gate.is_some() && !gate.may_wait() {
             return match gate.claim_or_reject(seen.demand) {

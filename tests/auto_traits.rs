@@ -47,6 +47,30 @@ fn everything_is_send_sync_and_debug() {
         is::<tower_backpressure::Report>();
         is::<tower_backpressure::protocol::ResponseBody<()>>();
     }
+    #[cfg(feature = "llm")]
+    {
+        use tower_backpressure::llm;
+        is::<llm::AnswerBody<()>>();
+        is::<llm::Asked>();
+        is::<llm::Dialect>();
+        is::<llm::Failure>();
+        is::<llm::Kind>();
+        is::<llm::Learned>();
+        is::<llm::LlmLayer>();
+        is::<llm::LlmService<()>>();
+        is::<llm::RequestBody<()>>();
+        is::<llm::Upstream<()>>();
+        is::<llm::Meaning>();
+        is::<llm::Reported>();
+        is::<llm::RequestId>();
+        is::<llm::Tally>();
+        is::<llm::Usage>();
+        is::<llm::Weights>();
+        is::<llm::Whole>();
+        is::<llm::sse::Event<'static>>();
+        is::<llm::sse::Read<'static>>();
+        is::<llm::sse::Reader>();
+    }
     #[cfg(feature = "redis")]
     {
         is::<tower_backpressure::redis::Budget>();

@@ -1,7 +1,7 @@
 //! Feeds samples to the limit's algorithm, one at a time, without making anybody wait.
 //!
 //! A sample costs two readings of the clock and the algorithm's own arithmetic, several times what all the rest of an
-//! admission costs. Up to some 20 000 requests a second, each is a sample. Above that a limit learns nothing more from seeing
+//! admission costs. Up to some 5 000 requests a second, each is a sample. Above that a limit learns nothing more from seeing
 //! them all, and only a random share is looked at, from its admission on: whatever becomes of those is told, so that the share
 //! of refusals and of callers that left stays what it is.
 
@@ -13,15 +13,15 @@ use crate::{
     contained::contained,
     limit::{Limit, MAX_LIMIT, Sample},
     slots::Slots,
-    sync::{AtomicU32, Mutex, Ordering, TryLockError, lock},
+    sync::{AtomicU32, Mutex, Ordering, lock, try_lock},
 };
 
 /// Samples that may wait while another thread learns; beyond that the oldest is forgotten.
 const LATE: usize = 64;
 /// The mean time between samples below which requests are passed over.
-const SPACING: Duration = Duration::from_micros(50);
+const SPACING: Duration = Duration::from_micros(200);
 /// How long is counted before the share is decided on anew.
-const WINDOW: Duration = Duration::from_micros(250);
+const WINDOW: Duration = Duration::from_millis(1);
 /// The smallest share is one request in so many: enough to make samples cheap, and soon made up for when the pace falls.
 const LARGEST_STRIDE: u32 = 64;
 
@@ -72,13 +72,9 @@ impl Learner {
     ///
     /// While another thread is learning the sample is left with that thread, or with whoever comes next.
     pub(crate) fn learn(&self, sample: Sample, slots: &Slots) -> Option<(usize, usize)> {
-        let mut student = match self.student.try_lock() {
-            Ok(student) => student,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                self.late.force_push(sample);
-                return None;
-            }
+        let Some(mut student) = try_lock(&self.student) else {
+            self.late.force_push(sample);
+            return None;
         };
         let late = (0..LATE).map_while(|_| self.late.pop());
         let mut next = None;
@@ -164,9 +160,9 @@ mod tests {
     }
 
     #[test]
-    fn every_request_is_a_sample_up_to_twenty_thousand_a_second() {
+    fn every_request_is_a_sample_up_to_five_thousand_a_second() {
         let mut student = student();
-        for (samples, micros) in [(1, 250), (5, 250), (200, 10_000), (5, 60_000_000)] {
+        for (samples, micros) in [(1, 1000), (5, 1000), (50, 10_000), (5, 60_000_000)] {
             student.since = Duration::ZERO;
             student.samples = samples;
             let now = Duration::from_micros(micros);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Gate, Slot, line::discard, permit::Spent};
+use super::{Gate, Slot, line::discard, slot::Spent};
 use crate::{
     Demand, Reason, Rejected,
     admission::Answer,

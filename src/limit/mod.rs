@@ -72,7 +72,7 @@ pub const MAX_LIMIT: usize = (1 << 30) - 1;
 
 /// Finds out how many requests may run at once.
 ///
-/// The gate calls [`update`](Limit::update) for one sample at a time, never from two threads at once. Up to some 20 000
+/// The gate calls [`update`](Limit::update) for one sample at a time, never from two threads at once. Up to some 5 000
 /// requests a second, every request makes a sample; above that a random share of them does, so that learning costs a busy
 /// gate next to nothing. The gate keeps the
 /// answer between 1 and [`MAX_LIMIT`], so that no answer can stop a service for good. An implementation that panics
@@ -116,7 +116,7 @@ pub struct Sample {
     /// When the sample was taken, as the time since the gate was made.
     pub at: Duration,
     /// From admission to the response's head or, for streams, to its first frame. Time spent waiting for admission is
-    /// not in it. For [`Outcome::Cancelled`] it is a lower bound: the answer would have taken at least that long.
+    /// not in it; what a service knows better it says in a `Report`. For [`Outcome::Cancelled`] it is a lower bound: the answer would have taken at least that long.
     pub latency: Duration,
     /// How many requests were in flight when this one was admitted, itself included.
     pub in_flight: usize,

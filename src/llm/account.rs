@@ -36,11 +36,11 @@ pub(super) struct Account {
     charge: Option<Charge>,
     tally: Tally,
     began: Duration,
-    /// Tokens of giants that were there first.
+    /// Tokens of giants that came first.
     ahead: u64,
-    /// By how many tokens it holds up others.
-    holds_up: u64,
     stage: Stage,
+    /// It has said that it is complete.
+    complete: bool,
     failed: Option<Outcome>,
 }
 
@@ -61,19 +61,19 @@ impl Account {
             charge.attach(&report);
         }
         let prompt = call.asked.prompt();
-        let holds_up = match call.asked.is_stream() {
-            true => shared.latencies(|latencies| latencies.holds_up(prompt)),
+        let began = shared.now();
+        let ahead = match call.asked.is_stream() {
+            true => shared.latencies(|latencies| latencies.arrives(began, prompt)),
             false => 0,
         };
-        let ahead = shared.state.ahead.fetch_add(holds_up, Ordering::Relaxed);
         Self {
-            began: shared.now(),
+            began,
             report,
             charge,
             tally: Tally::new(prompt),
             ahead,
-            holds_up,
             stage: Stage::Asked,
+            complete: false,
             failed: None,
             shared,
             call,
@@ -96,16 +96,23 @@ impl Account {
         match &meaning.kind {
             Kind::Content { .. } if self.stage == Stage::Asked => self.first_token(),
             Kind::Failed(failure) => self.fail(failure.outcome()),
+            Kind::End => self.complete = true,
             _ => {}
         }
     }
 
+    /// Whether the answer is all there, though what brings it has not ended.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     fn first_token(&mut self) {
         self.stage = Stage::Answering;
-        self.holds_nobody_up();
         let now = self.shared.now();
         let latency = now.saturating_sub(self.began);
-        let (prompt, ahead) = (self.tally.usage().prompt, self.ahead);
+        let usage = self.tally.usage();
+        // What comes from a cache is not read again.
+        let (prompt, ahead) = (usage.prompt.saturating_sub(usage.cached), self.ahead);
         let normal = self
             .shared
             .latencies(|latencies| latencies.streamed(now, prompt, ahead, latency));
@@ -130,6 +137,7 @@ impl Account {
         let latency = now.saturating_sub(self.began);
         let output = self.tally.usage().output;
         self.stage = Stage::Answering;
+        self.complete = true;
         let normal = self
             .shared
             .latencies(|latencies| latencies.whole(now, output, latency));
@@ -174,27 +182,34 @@ impl Account {
                 }
                 self.report.outcome(Outcome::Success);
                 self.settle_used();
-                let call = &*self.call;
-                lock(&self.shared.state.learned).learn(&call.key, call.asked.model(), usage.output);
+                if self.complete || self.tally.is_reported() {
+                    let (call, learned) = (&*self.call, &self.shared.state.learned);
+                    lock(learned).learn(&call.key, call.asked.model(), usage.output);
+                }
             }
         }
-        self.over();
+        self.stage = Stage::Over;
     }
 
     /// The service behind would not do it, or could not be asked.
     pub(super) fn refused(&mut self) {
         self.settle(0);
-        self.over();
+        self.stage = Stage::Over;
+    }
+
+    /// What comes cannot be read. What was reserved for it stays charged.
+    pub(super) fn unreadable(&mut self) {
+        self.stage = Stage::Over;
     }
 
     /// It was cut off here. What was streamed is paid for; nothing was, if the work had not begun.
     pub(super) fn cut(&mut self, outcome: Outcome) {
         self.fail(outcome);
         self.settle_used();
-        self.over();
+        self.stage = Stage::Over;
     }
 
-    /// The client has left: what was streamed until then is paid for, and the prompt in any case.
+    /// The client has left in the middle: what was streamed until then is paid for, and the prompt in any case.
     fn left(&mut self) {
         if self.stage == Stage::Asked {
             let latency = self.shared.now().saturating_sub(self.began);
@@ -209,12 +224,14 @@ impl Account {
         }
         self.report.outcome(Outcome::Cancelled);
         self.settle_used();
-        self.over();
+        self.stage = Stage::Over;
     }
 
     fn settle_used(&self) {
         let usage = self.tally.usage();
         self.shared.state.recording.used(&usage);
+        let lasted = self.shared.now().saturating_sub(self.began);
+        self.shared.latencies(|latencies| latencies.lasted(lasted));
         self.settle(self.shared.settings.weights.cost(&usage));
     }
 
@@ -223,19 +240,6 @@ impl Account {
             charge.set(cost);
         }
     }
-
-    fn over(&mut self) {
-        self.stage = Stage::Over;
-        self.holds_nobody_up();
-    }
-
-    fn holds_nobody_up(&mut self) {
-        let held_up = std::mem::take(&mut self.holds_up);
-        self.shared
-            .state
-            .ahead
-            .fetch_sub(held_up, Ordering::Relaxed);
-    }
 }
 
 impl Drop for Account {
@@ -243,10 +247,14 @@ impl Drop for Account {
         if self.stage == Stage::Over {
             return;
         }
-        match std::thread::panicking() {
+        if self.complete {
+            // Clients do not wait for the end of the body.
+            self.close();
+        } else if std::thread::panicking() {
             // What panicked says nothing about load.
-            true => self.cut(Outcome::Ignore),
-            false => self.left(),
+            self.cut(Outcome::Ignore);
+        } else {
+            self.left();
         }
     }
 }

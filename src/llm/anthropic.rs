@@ -4,6 +4,14 @@ use super::{Dialect, Kind, Meaning, Reported, failure::Failure, json, sse, text:
 
 /// Types of events are words.
 const LONGEST_TYPE: usize = 64;
+const OF_EVENT: [&str; 6] = [
+    "type",
+    "error",
+    "usage",
+    "message",
+    "content_block",
+    "delta",
+];
 
 pub(super) fn read(event: &sse::Event<'_>) -> Meaning {
     let data = String::from_utf8_lossy(event.data());
@@ -11,15 +19,13 @@ pub(super) fn read(event: &sse::Event<'_>) -> Meaning {
     let mut error = None;
     let mut reported = None;
     let mut content = Text::default();
-    json::members(&data, |name, value| match name {
+    json::members_of(&data, &OF_EVENT, |name, value| match name {
         "type" => of_type = json::string(value, LONGEST_TYPE),
         "error" => error = Some(value),
         "usage" => reported = Reported::read(value),
         "message" => {
-            json::members(value, |name, value| {
-                if name == "usage" {
-                    reported = Reported::read(value);
-                }
+            json::members_of(value, &["usage"], |_, value| {
+                reported = Reported::read(value);
             });
         }
         "content_block" | "delta" => content = content_of(value),
@@ -43,10 +49,9 @@ pub(super) fn read(event: &sse::Event<'_>) -> Meaning {
 /// What a block begins with, or a delta adds to it. Its type, a call's id, a signature and citations are not written by the model.
 fn content_of(block: &str) -> Text {
     let mut content = Text::default();
-    json::members(block, |name, value| {
-        if let "text" | "thinking" | "partial_json" | "name" = name {
-            content = content.and(Text::of(value));
-        }
+    let written = ["text", "thinking", "partial_json", "name"];
+    json::members_of(block, &written, |_, value| {
+        content = content.and(Text::of(value));
     });
     content
 }

@@ -5,13 +5,14 @@ use tokio::time::timeout;
 use tower_layer::Layer;
 
 use super::{
-    Dialect, LlmService, Weights,
+    Dialect, Learned, LlmService, Weights,
     shared::{Settings, Shared, State},
     upstream::Upstream,
 };
 use crate::{
     BackpressureLayer, ConfigError, Handle,
     config::{at_least_one, built},
+    sync::lock,
 };
 
 /// How long clients may take to read that their answer has been cut off.
@@ -69,6 +70,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 ///   How long one may wait is the gate's [`max_wait`](BackpressureLayer::max_wait).
 /// - **A client that leaves** takes the call of the service behind with it, at once.
 ///
+/// One layer is for one service behind, or for several that are alike: what it learns of latencies, it learns of all of them together.
+///
 /// A gate that never says no to whoever has waited long enough may well hold more requests than there is memory: what is being read and what
 /// waits is in memory, up to [`max_body`](Self::max_body) each.
 ///
@@ -123,6 +126,14 @@ impl LlmLayer {
         self
     }
 
+    /// What is learned of how long answers are, and where it begins. Default: [`Learned::default`]. By the model, and by the credential that
+    /// the request came with (`authorization` or `x-api-key`), of which only a hash is kept.
+    #[must_use]
+    pub fn learned(self, learned: Learned) -> Self {
+        *lock(&self.state.learned) = learned;
+        self
+    }
+
     /// How large a request may be, in bytes. Default: 8 MiB, some two million tokens; more where images come in requests. A larger one is
     /// refused with 413. Of an answer in one piece as much is kept until it is complete; a longer one passes as it comes.
     ///
@@ -157,7 +168,7 @@ impl LlmLayer {
     }
 
     /// How long the first token of a stream may take from admission on. `None` is for ever. Default: 300 s, since some models think for
-    /// minutes and say nothing. Then the answer is a 504, or an error event where the head is out.
+    /// minutes and say nothing. Switch it off for streams whose events are in no format that [`Dialect::read`] knows: no token is seen in them. Then the answer is a 504, or an error event where the head is out.
     #[must_use]
     pub fn first_token_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings_mut().first_token_timeout = timeout.into();

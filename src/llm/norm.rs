@@ -22,9 +22,10 @@
 //! twice an ordinary latency. Requests of ordinary size are not touched at all, so that congestion can hide behind no
 //! model; and nothing is ever made to look faster than an ordinary request, lest the limit take that for its goal.
 //!
-//! A service that reads prompts one after the other makes short ones wait behind a very long one. What is in flight and more than
-//! eight times the ordinary size is therefore added to the size of those that arrive behind it, until its first token. Fewer
-//! requests at once would not have helped them either.
+//! A service that reads prompts one after the other makes short ones wait behind a very long one, and fewer requests at once would not
+//! have helped them either. So what is more than eight times the ordinary size casts a *shadow*: its tokens are added to the
+//! size of those that arrive behind it. The shadow lasts for twice the time that it should take to read it, since those that wait
+//! meanwhile are in the way of others for as long again at most, and fades evenly: a request that hangs excuses nobody for long.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -32,10 +33,16 @@ use std::{collections::VecDeque, time::Duration};
 const KEPT: usize = 64;
 /// From how many times the ordinary size a request tells what a token takes.
 const LONG: u64 = 2;
-/// From how many times the ordinary size those behind it are held up.
+/// From how many times the ordinary size it casts a shadow.
 const GIANT: u64 = 8;
+/// How many times longer than the giant is read its shadow lasts.
+const SHADOW: u32 = 2;
+/// How many giants are remembered.
+const GIANTS: usize = 64;
 /// Latencies below, in seconds, are no finer than timers and schedulers.
 const SHORTEST: f64 = 0.001;
+/// No prompt takes longer to read, in seconds.
+const LONGEST: f64 = 3600.0;
 
 #[derive(Debug, Default)]
 pub(super) struct Norm {
@@ -43,6 +50,7 @@ pub(super) struct Norm {
     recent: VecDeque<(u64, f64)>,
     /// How much longer than an ordinary request, and how much slower.
     long: VecDeque<Excess>,
+    shadows: VecDeque<Shadow>,
     ordinary: Option<Ordinary>,
     /// In seconds.
     per_token: Option<f64>,
@@ -60,7 +68,55 @@ struct Excess {
     seconds: f64,
 }
 
+/// What a giant does to those behind it.
+#[derive(Clone, Copy, Debug)]
+struct Shadow {
+    tokens: f64,
+    /// When it should begin to be read, and how long that should take.
+    from: Duration,
+    reading: Duration,
+}
+
+impl Shadow {
+    fn until(&self) -> Duration {
+        self.from.saturating_add(SHADOW * self.reading)
+    }
+
+    fn at(&self, now: Duration) -> f64 {
+        let passed = now.saturating_sub(self.from).as_secs_f64();
+        let lasts = (SHADOW * self.reading).as_secs_f64().max(SHORTEST);
+        self.tokens * (1.0 - passed / lasts).max(0.0)
+    }
+}
+
 impl Norm {
+    /// A request of `size` tokens comes. How many tokens of giants are ahead of it.
+    pub(super) fn arrives(&mut self, now: Duration, size: u64) -> u64 {
+        self.shadows.retain(|shadow| shadow.until() > now);
+        let ahead: f64 = self.shadows.iter().map(|shadow| shadow.at(now)).sum();
+        if let Some(ordinary) = self
+            .ordinary
+            .filter(|it| size > GIANT.saturating_mul(it.size))
+        {
+            let tokens = (size - ordinary.size) as f64;
+            // Before there was any, a token takes no longer than it does in an ordinary request all in all.
+            let at_most = ordinary.seconds / ordinary.size.max(1) as f64;
+            let reading = tokens * self.per_token.unwrap_or(at_most);
+            let reading = Duration::try_from_secs_f64(reading.min(LONGEST)).unwrap_or_default();
+            let last = self.shadows.back();
+            let free = last.map_or(now, |last| last.from.saturating_add(last.reading));
+            let shadow = Shadow {
+                tokens,
+                from: free.max(now),
+                reading,
+            };
+            if self.shadows.len() < GIANTS {
+                self.shadows.push_back(shadow);
+            }
+        }
+        ahead as u64
+    }
+
     /// A request of `size` tokens, with `ahead` tokens of giants before it, took `latency`. What it would have taken, had it been an
     /// ordinary one.
     pub(super) fn learn(&mut self, size: u64, ahead: u64, latency: Duration) -> Duration {
@@ -70,7 +126,7 @@ impl Norm {
             .filter(|it| size > LONG.saturating_mul(it.size))
         {
             let excess = Excess {
-                tokens: (size - ordinary.size + ahead) as f64,
+                tokens: (size - ordinary.size).saturating_add(ahead) as f64,
                 seconds: (latency.as_secs_f64() - ordinary.seconds).max(0.0),
             };
             push(&mut self.long, excess);
@@ -97,7 +153,8 @@ impl Norm {
             None => seconds,
         };
         let least = ordinary.seconds.min(seconds);
-        Duration::from_secs_f64(normal.clamp(least, seconds.max(least)))
+        // What is beyond all times is rounded up on the way there and back.
+        Duration::try_from_secs_f64(normal.clamp(least, seconds)).unwrap_or(latency)
     }
 
     /// How long a request of `size` tokens takes at present. `None` where nothing is known.
@@ -106,14 +163,6 @@ impl Norm {
         let beyond = size.saturating_sub(ordinary.size) as f64;
         let seconds = ordinary.seconds + self.per_token.unwrap_or(0.0) * beyond;
         Duration::try_from_secs_f64(seconds).ok()
-    }
-
-    /// By how many tokens a request of `size` holds up those behind it.
-    pub(super) fn holds_up(&self, size: u64) -> u64 {
-        match self.ordinary {
-            Some(ordinary) if size > GIANT.saturating_mul(ordinary.size) => size - ordinary.size,
-            _ => 0,
-        }
     }
 }
 
@@ -201,11 +250,32 @@ mod tests {
     fn those_behind_a_giant_are_not_taken_for_congestion() {
         let mut norm = after_ordinary(64);
         norm.learn(85_400, 0, idle(85_400));
-        let ahead = norm.holds_up(85_400);
-        assert_eq!(ahead, 84_400);
-        let normal = norm.learn(1000, ahead, idle(85_400));
-        assert!(normal.abs_diff(idle(1000)) < MILLI, "{normal:?}");
-        assert_eq!(norm.holds_up(7000), 0, "seven times is no giant");
+        assert_eq!(norm.arrives(MILLI, 85_400), 0);
+        // It takes 2110 ms to be read.
+        let (soon, late, after) = (10 * MILLI, 2000 * MILLI, 4300 * MILLI);
+        for (at, latency) in [(soon, idle(85_400)), (late, 600 * MILLI)] {
+            let ahead = norm.arrives(at, 1000);
+            let normal = norm.learn(1000, ahead, latency);
+            assert!(normal.abs_diff(idle(1000)) < MILLI, "{normal:?}");
+        }
+        assert_eq!(norm.arrives(after, 1000), 0, "it has faded");
+        norm.arrives(after, 7000);
+        assert_eq!(norm.arrives(after, 1000), 0, "seven times is no giant");
+    }
+
+    #[test]
+    fn giants_are_read_one_after_the_other() {
+        let mut norm = after_ordinary(64);
+        norm.learn(85_400, 0, idle(85_400));
+        for before in 0..3 {
+            assert_eq!(norm.arrives(MILLI, 85_400), before * 84_400);
+        }
+        let ahead = norm.arrives(2100 * MILLI, 1000);
+        assert!((2 * 84_400..3 * 84_400).contains(&ahead), "{ahead}");
+        for _ in 0..1000 {
+            norm.arrives(MILLI, 85_400);
+        }
+        assert_eq!(norm.shadows.len(), GIANTS);
     }
 
     #[test]
@@ -267,7 +337,7 @@ mod tests {
         for size in [0, u64::MAX, 1, u64::MAX / 2, 0] {
             for time in times {
                 norm.learn(size, u64::MAX, time);
-                norm.holds_up(size);
+                norm.arrives(time, size);
                 norm.expected(size);
             }
         }

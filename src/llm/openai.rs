@@ -10,6 +10,9 @@ use super::{
 const DONE: &str = "[DONE]";
 /// Types of events are words.
 const LONGEST_TYPE: usize = 64;
+const OF_CHUNK: [&str; 7] = [
+    "choices", "usage", "error", "type", "delta", "object", "response",
+];
 
 pub(super) fn read(event: &sse::Event<'_>) -> Meaning {
     let data = String::from_utf8_lossy(event.data());
@@ -17,7 +20,7 @@ pub(super) fn read(event: &sse::Event<'_>) -> Meaning {
         return Meaning::of(Kind::End);
     }
     let mut chunk = Chunk::default();
-    json::members(&data, |name, value| chunk.member(name, value));
+    json::members_of(&data, &OF_CHUNK, |name, value| chunk.member(name, value));
     Meaning {
         reported: chunk.reported,
         kind: chunk.kind(&data, event),
@@ -46,7 +49,7 @@ impl<'a> Chunk<'a> {
             // As vLLM sent them until its version 0.10.
             "object" => self.is_error = value == "\"error\"",
             "response" => {
-                json::members(value, |name, value| match name {
+                json::members_of(value, &["usage", "error"], |name, value| match name {
                     "usage" => self.reported = Reported::read(value),
                     "error" => self.error = Some(value).filter(|value| failure::is_one(value)),
                     _ => {}
@@ -97,7 +100,7 @@ impl<'a> Chunk<'a> {
 fn content_of(choices: &str) -> Text {
     let mut content = Text::default();
     json::elements(choices, |choice| {
-        json::members(choice, |name, value| match name {
+        json::members_of(choice, &["delta", "text"], |name, value| match name {
             "delta" => {
                 json::members(value, |name, value| {
                     // Whatever else it is, `content`, `reasoning`, `tool_calls` or what comes next year, the model wrote it.

@@ -21,6 +21,8 @@ pub(super) struct Passage {
     held_bytes: usize,
     /// Its beginning was let out already.
     torn: bool,
+    /// An event ended with CR at the end of a chunk, and whether it was hidden: LF, if it comes next, goes the same way.
+    after_cr: Option<bool>,
 }
 
 impl Passage {
@@ -32,6 +34,7 @@ impl Passage {
             held: Vec::new(),
             held_bytes: 0,
             torn: false,
+            after_cr: None,
         }
     }
 
@@ -44,6 +47,13 @@ impl Passage {
     ) {
         // Where what goes out begins, where the event begins, and where it is read on.
         let (mut from, mut begins, mut at) = (0, 0, 0);
+        if let (Some(hidden), b'\n') = (self.after_cr, chunk.first().copied().unwrap_or_default()) {
+            begins = 1;
+            from = usize::from(hidden);
+        }
+        if !chunk.is_empty() {
+            self.after_cr = None;
+        }
         while at < chunk.len() {
             let read = self.reader.read(&chunk[at..]);
             at += read.used;
@@ -65,6 +75,8 @@ impl Passage {
                 out.extend(held);
             }
             begins = at;
+            let ends_with_cr = at == chunk.len() && chunk[at - 1] == b'\r';
+            self.after_cr = ends_with_cr.then_some(hidden);
         }
         if begins > from {
             out.push_back(chunk.slice(from..begins));
@@ -102,5 +114,76 @@ impl Passage {
             out.extend(self.held.drain(..));
             self.held_bytes = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECES: [&str; 12] = [
+        "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\n",
+        "data: [DONE]\r\n\r\n",
+        ": alive\n\n",
+        "\n",
+        "\r",
+        "data: {\"cho",
+        "event: odd\n",
+        "\u{feff}",
+        "what is this",
+        "data:\n\n",
+        "\n\n",
+    ];
+
+    /// Whatever comes, in chunks that end anywhere.
+    fn pass(passage: &mut Passage, random: &mut fastrand::Rng, text: &[u8]) -> Vec<u8> {
+        let (mut out, mut rest) = (VecDeque::new(), text);
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(random.usize(1..=rest.len().min(40)));
+            passage.read(&Bytes::copy_from_slice(chunk), &mut out, |_| ());
+            rest = after;
+        }
+        passage.finish(&mut out, |_| ());
+        out.into_iter().flatten().collect()
+    }
+
+    #[test]
+    fn not_a_byte_is_lost_or_out_of_order_whatever_comes() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..5000 {
+            let pieces = (0..random.usize(..30)).map(|_| PIECES[random.usize(..PIECES.len())]);
+            let text: String = pieces.collect();
+            let mut passage = Passage::new(Dialect::OpenAi, false);
+            let passed = pass(&mut passage, &mut random, text.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&passed), text);
+            assert_eq!(passage.held_bytes, 0);
+        }
+    }
+
+    #[test]
+    fn what_is_hidden_is_whole_events_and_always_the_same_wherever_chunks_end() {
+        let mut random = fastrand::Rng::with_seed(8);
+        for _ in 0..2000 {
+            let pieces = (0..random.usize(..30)).map(|_| PIECES[random.usize(..4)]);
+            let text: String = pieces.collect();
+            let mut passage = Passage::new(Dialect::OpenAi, true);
+            let passed = pass(&mut passage, &mut random, text.as_bytes());
+            let expected = text.replace(PIECES[1], "");
+            assert_eq!(String::from_utf8_lossy(&passed), expected);
+        }
+    }
+
+    #[test]
+    fn no_more_is_held_than_an_event_may_have() {
+        let mut passage = Passage::new(Dialect::OpenAi, true);
+        let chunk = Bytes::from(vec![b'x'; 1000]);
+        let (mut out, mut passed) = (VecDeque::new(), 0);
+        for read in 1..=10_000 {
+            passage.read(&chunk, &mut out, |_| ());
+            passed += out.drain(..).map(|bytes| bytes.len()).sum::<usize>();
+            assert!(read * 1000 - passed <= HELD);
+        }
+        assert!(passage.stop(), "half of it is out");
     }
 }

@@ -141,7 +141,8 @@ where
             Some(Err(error)) => {
                 this.passage.stop();
                 this.body.set(None);
-                this.account.cut(Outcome::Ignore);
+                this.account.fail(Outcome::Ignore);
+                this.account.close();
                 return Poll::Ready(More::Failed(error));
             }
             None => over = true,
@@ -171,10 +172,13 @@ where
         Poll::Ready(More::Read)
     }
 
-    /// Ends it with an error that the client understands.
+    /// Ends it, with an error that the client understands unless all has been said.
     fn cut(self: Pin<&mut Self>, cut: Cut) {
         let mut this = self.project();
         this.body.set(None);
+        if this.account.is_complete() {
+            return this.account.close();
+        }
         if this.passage.stop() {
             this.out.push_back(Bytes::from_static(b"\n\n"));
         }

@@ -12,7 +12,7 @@ use std::{
 
 use http::{
     HeaderMap, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
     response,
 };
 use http_body::Body;
@@ -251,6 +251,13 @@ impl<F, R: Body> State<F, R> {
             let response = Response::from_parts(head, AnswerBody::passing(body));
             return State::Answered(Some(response));
         }
+        if is_compressed(&head.headers) {
+            // Though nobody has asked for it. It passes as it is, and the gate learns from it as from any other response.
+            account.unreadable();
+            account.call.id.put(&mut head.headers);
+            let response = Response::from_parts(head, AnswerBody::passing(body));
+            return State::Answered(Some(response));
+        }
         if !is_stream(&head.headers) {
             return State::Collecting {
                 head: Some(head),
@@ -265,6 +272,11 @@ impl<F, R: Body> State<F, R> {
             stream: Some(Box::pin(Stream::new(body, account, patience))),
         }
     }
+}
+
+fn is_compressed(headers: &HeaderMap) -> bool {
+    let encoding = headers.get(CONTENT_ENCODING);
+    encoding.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {

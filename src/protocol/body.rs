@@ -228,12 +228,13 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        if self.permit.is_running() && !self.whole {
+            // The body panicked, which says nothing about load, whatever it says of it.
+            return self.permit.settle(Outcome::Ignore);
+        }
         let told = self.consult();
         if self.whole {
             self.permit.sample(self.outcome);
-        } else if self.permit.is_running() {
-            // The body panicked, which says nothing about load.
-            self.permit.settle(Outcome::Ignore);
         } else if told {
             self.permit.settle(self.outcome);
         } else {

@@ -9,7 +9,7 @@ use http_body::Body;
 use super::{
     Protocol, Seen, Sees,
     body::{Hold, ResponseBody},
-    grpc, hint, quota, refusal,
+    grpc, head, hint, quota, refusal,
     sealed::Sealed,
 };
 use crate::{
@@ -92,7 +92,7 @@ pub enum ReleaseAt {
     Head,
 }
 
-/// When the latency is measured from which an adaptive limit learns.
+/// When the latency is measured from which an adaptive limit learns. Where a response carries a [`Report`], that says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SampleAt {
@@ -190,7 +190,25 @@ impl Http {
         }
     }
 
-    /// What the body has to hold on to, if it needs anything. The response is only looked at, since it is large to move.
+    /// What the head of a response tells, and what is told in it. Gives what the body has to hold on to, if it needs anything. The
+    /// response stays where it is, since it is large to move.
+    fn read<B: Body>(
+        &self,
+        asked: Asked,
+        response: &mut Response<B>,
+        permit: Permit,
+    ) -> Option<Hold> {
+        let mut told = None;
+        if let Some(policy) = &self.policy {
+            policy.tell_rates(permit.gate(), response.headers_mut());
+            if let Some(classify) = &policy.classify {
+                told = Some(head::of_response(response, |head| classify(head)));
+            }
+        }
+        self.hold(asked, response, told, permit)
+    }
+
+    /// What the body has to hold on to.
     fn hold<B: Body>(
         &self,
         asked: Asked,
@@ -289,30 +307,29 @@ where
     type Error = E;
     type Asked = Asked;
 
-    fn look(&self, request: Request<Q>, gate: &Arc<Gate>) -> (Request<Q>, Seen) {
+    fn look(&self, request: &mut Request<Q>, gate: &Arc<Gate>) -> Seen {
         let told = request.extensions().get::<Demand>().copied();
         let Some(policy) = self.policy.as_ref().filter(|policy| policy.looks()) else {
-            let seen = Seen {
+            return Seen {
                 exempt: false,
                 demand: told,
                 gate: None,
             };
-            return (request, seen);
         };
-        let (head, body) = request.into_parts();
-        let exempt = policy.exempt.as_ref().is_some_and(|exempt| exempt(&head));
-        let cost = || policy.cost.as_ref().map(|cost| Demand::of(cost(&head)));
-        let demand = if exempt { None } else { told.or_else(cost) };
-        let gate = match &policy.keyed {
-            Some(keyed) if !exempt => Some(keyed(&head, gate)),
-            _ => None,
-        };
-        let seen = Seen {
-            exempt,
-            demand,
-            gate,
-        };
-        (Request::from_parts(head, body), seen)
+        head::of_request(request, |head| {
+            let exempt = policy.exempt.as_ref().is_some_and(|exempt| exempt(head));
+            let cost = || policy.cost.as_ref().map(|cost| Demand::of(cost(head)));
+            let demand = if exempt { None } else { told.or_else(cost) };
+            let gate = match &policy.keyed {
+                Some(keyed) if !exempt => Some(keyed(head, gate)),
+                _ => None,
+            };
+            Seen {
+                exempt,
+                demand,
+                gate,
+            }
+        })
     }
 
     fn hand(&self, request: &mut Request<Q>, charge: &Charge) {
@@ -349,6 +366,7 @@ where
         Ok(response.map(ResponseBody::refusal))
     }
 
+    #[inline]
     fn answer(
         &self,
         asked: Asked,
@@ -356,29 +374,18 @@ where
         permit: &mut Option<Permit>,
     ) -> Result<Self::Response, E> {
         let permit = permit.take();
-        let mut response = match answer {
-            Ok(response) => response,
+        match answer {
+            Ok(mut response) => {
+                let hold = permit.and_then(|permit| self.read(asked, &mut response, permit));
+                Ok(response.map(|body| ResponseBody::new(body, hold)))
+            }
             Err(error) => {
                 if let Some(mut permit) = permit {
                     permit.sample(Outcome::Overload);
                 }
-                return Err(error);
-            }
-        };
-        let Some(permit) = permit else {
-            return Ok(response.map(|body| ResponseBody::new(body, None)));
-        };
-        let mut told = None;
-        if let Some(policy) = &self.policy {
-            policy.tell_rates(permit.gate(), response.headers_mut());
-            if let Some(classify) = &policy.classify {
-                let (head, body) = response.into_parts();
-                told = Some(classify(&head));
-                response = Response::from_parts(head, body);
+                Err(error)
             }
         }
-        let hold = self.hold(asked, &response, told, permit);
-        Ok(response.map(|body| ResponseBody::new(body, hold)))
     }
 
     fn error(&self, error: E) -> E {

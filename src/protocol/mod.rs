@@ -10,6 +10,8 @@ mod body;
 #[cfg(feature = "http")]
 mod grpc;
 #[cfg(feature = "http")]
+mod head;
+#[cfg(feature = "http")]
 mod hint;
 #[cfg(feature = "http")]
 mod http;
@@ -65,8 +67,8 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
     /// What has to be remembered of a request until its answer.
     type Asked;
 
-    /// What there is to see of a request before it is let in.
-    fn look(&self, request: Req, gate: &Arc<Gate>) -> (Req, Seen);
+    /// What there is to see of a request before it is let in. Leaves it as it was.
+    fn look(&self, request: &mut Req, gate: &Arc<Gate>) -> Seen;
 
     /// Hands the charge of a request to the service.
     fn hand(&self, request: &mut Req, charge: &Charge);

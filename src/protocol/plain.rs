@@ -71,13 +71,12 @@ where
     type Asked = ();
 
     #[inline]
-    fn look(&self, request: Req, _: &Arc<Gate>) -> (Req, Seen) {
-        let seen = Seen {
-            exempt: self.policy.exempts(&request),
-            demand: self.policy.cost(&request).map(Demand::of),
+    fn look(&self, request: &mut Req, _: &Arc<Gate>) -> Seen {
+        Seen {
+            exempt: self.policy.exempts(request),
+            demand: self.policy.cost(request).map(Demand::of),
             gate: None,
-        };
-        (request, seen)
+        }
     }
 
     /// There is no place for it in a request of any kind; `.settle(f)` reads the answer instead.

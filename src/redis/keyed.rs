@@ -2,12 +2,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use super::{lease::Lease, local::Local, script::Change};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// So many keys at most are remembered at once.
 pub(super) const MOST_KEYS: usize = 65_536;

@@ -10,12 +10,16 @@ use std::{
 use futures_core::{FusedStream, Stream};
 use tokio::task::coop;
 
-use super::{Overflow, Sender, channel::Channel, transit::block_on};
+use super::{
+    Overflow, Sender,
+    channel::{Channel, Ended},
+    transit::block_on,
+};
 use crate::BackpressureMetrics;
 
 /// So many items cost one unit of tokio's cooperative budget, as much as one does in tokio's channels: asking for it costs
 /// half as much as an item, and what matters is that a reader that never waits yields after some microseconds.
-const ITEMS_PER_UNIT: u64 = 8;
+const ITEMS_PER_UNIT: u64 = 32;
 
 /// What producers send and one reader reads, from [`BackpressureController::create_stream`](crate::BackpressureController::create_stream).
 ///
@@ -92,16 +96,22 @@ impl<T> BoundedStream<T> {
 
     /// The next item, if there is one now. Where there is none, [`is_terminated`](FusedStream::is_terminated) tells whether
     /// there ever will be.
+    #[inline]
     pub fn try_receive(&mut self) -> Option<T> {
         if self.ended {
             return None;
         }
-        let received = self.channel.try_receive();
-        self.ended = received.is_err();
-        let item = received.ok()?;
-        self.looks
-            .passed(&self.channel, usize::from(item.is_some()));
-        item
+        match self.channel.try_receive() {
+            Ok(Some(item)) => {
+                self.looks.passed(&self.channel);
+                Some(item)
+            }
+            Ok(None) => None,
+            Err(Ended) => {
+                self.ended = true;
+                None
+            }
+        }
     }
 
     /// Like [`receive`](Self::receive), for a thread, which it blocks. Needs no runtime.
@@ -120,13 +130,10 @@ impl<T> BoundedStream<T> {
     /// [`receive`](Self::receive), to be polled.
     #[inline]
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if self.looks.consumed % ITEMS_PER_UNIT != 0 {
-            return self.poll_unbudgeted(cx);
+        if self.looks.is_run_over() {
+            return self.poll_budgeted(cx);
         }
-        let budget = ready!(coop::poll_proceed(cx));
-        let item = ready!(self.poll_unbudgeted(cx));
-        budget.made_progress();
-        Poll::Ready(item)
+        self.poll_unbudgeted(cx)
     }
 
     /// [`receive_many`](Self::receive_many), to be polled.
@@ -144,7 +151,7 @@ impl<T> BoundedStream<T> {
             Poll::Ready(count) => {
                 budget.made_progress();
                 self.ended = count == 0;
-                self.looks.passed(&self.channel, count);
+                self.looks.many_passed(&self.channel, count as u64);
                 Poll::Ready(count)
             }
             Poll::Pending => {
@@ -169,14 +176,22 @@ impl<T> BoundedStream<T> {
         self.channel.metrics()
     }
 
-    #[inline(always)]
-    fn poll_unbudgeted(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    #[inline(never)]
+    fn poll_budgeted(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if self.ended {
             return Poll::Ready(None);
         }
+        let budget = ready!(coop::poll_proceed(cx));
+        let item = ready!(self.poll_unbudgeted(cx));
+        budget.made_progress();
+        Poll::Ready(item)
+    }
+
+    #[inline(always)]
+    fn poll_unbudgeted(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let received = self.channel.poll_receive(cx);
         match &received {
-            Poll::Ready(Some(_)) => self.looks.passed(&self.channel, 1),
+            Poll::Ready(Some(_)) => self.looks.passed(&self.channel),
             Poll::Ready(None) => self.ended = true,
             Poll::Pending => self.looks.waiting(&self.channel),
         }
@@ -222,22 +237,31 @@ impl<T> fmt::Debug for BoundedStream<T> {
     }
 }
 
-/// When to look at the clock: for each item of a slow stream, and the more seldom the faster it is.
+/// When to look at the clock (for each item of a slow stream, and the more seldom the faster it is) and at the task's budget.
+///
+/// Between two looks is a run of items for which there is nothing to do but to count down.
 #[derive(Debug)]
 struct Looks {
-    consumed: u64,
-    last: Duration,
+    left_in_run: u64,
+    run: u64,
+    consumed_before: u64,
+    /// What was consumed when the clock was looked at, and when that was.
     looked: u64,
+    last: Duration,
     stride: u64,
+    waits_passed_over: u32,
 }
 
 impl Default for Looks {
     fn default() -> Self {
         Self {
-            consumed: 0,
-            last: Duration::ZERO,
+            left_in_run: 0,
+            run: 0,
+            consumed_before: 0,
             looked: 0,
+            last: Duration::ZERO,
             stride: 1,
+            waits_passed_over: 0,
         }
     }
 }
@@ -246,27 +270,59 @@ impl Looks {
     const OFTEN: Duration = Duration::from_millis(1);
     const SELDOM: Duration = Duration::from_millis(10);
     const MAX_STRIDE: u64 = 64;
+    const MAX_WAITS_PASSED_OVER: u32 = 3;
 
-    /// So many items were read.
     #[inline]
-    fn passed<T>(&mut self, channel: &Channel<T>, count: usize) {
-        self.consumed += count as u64;
-        if self.consumed - self.looked >= self.stride {
-            self.look(channel);
+    fn is_run_over(&self) -> bool {
+        self.left_in_run == 0
+    }
+
+    /// An item was read.
+    #[inline]
+    fn passed<T>(&mut self, channel: &Channel<T>) {
+        match self.left_in_run {
+            0 => self.many_passed(channel, 1),
+            left => self.left_in_run = left - 1,
         }
     }
 
-    /// The reader is about to wait, nobody knows how long.
+    /// So many items were read, beside those of the run; a new one begins.
+    #[inline(never)]
+    fn many_passed<T>(&mut self, channel: &Channel<T>, count: u64) {
+        self.consumed_before = self.consumed() + count;
+        self.run = 0;
+        self.left_in_run = 0;
+        if self.consumed_before - self.looked >= self.stride {
+            self.look(channel);
+            channel.record();
+        }
+        let until_look = self.stride - (self.consumed_before - self.looked);
+        self.run = until_look.min(ITEMS_PER_UNIT) - 1;
+        self.left_in_run = self.run;
+    }
+
+    /// The reader is about to wait, nobody knows how long. What it has read since the last look is no longer fresh then; where
+    /// that is next to nothing, and happens often, it is not looked at each time.
     #[inline]
     fn waiting<T>(&mut self, channel: &Channel<T>) {
-        if self.consumed > self.looked {
+        if self.consumed() == self.looked {
+            return;
+        }
+        if self.stride == Self::MAX_STRIDE && self.waits_passed_over < Self::MAX_WAITS_PASSED_OVER {
+            self.waits_passed_over += 1;
+        } else {
             self.look(channel);
         }
     }
 
-    #[cold]
+    fn consumed(&self) -> u64 {
+        self.consumed_before + (self.run - self.left_in_run)
+    }
+
     fn look<T>(&mut self, channel: &Channel<T>) {
-        let now = channel.mark(self.consumed);
+        self.looked = self.consumed();
+        self.waits_passed_over = 0;
+        let now = channel.mark(self.looked);
         let elapsed = now.saturating_sub(self.last);
         if elapsed < Self::OFTEN {
             self.stride = (2 * self.stride).min(Self::MAX_STRIDE);
@@ -274,6 +330,5 @@ impl Looks {
             self.stride = 1;
         }
         self.last = now;
-        self.looked = self.consumed;
     }
 }

@@ -12,7 +12,7 @@
 use std::{
     fmt,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -31,7 +31,7 @@ use super::{
 use crate::{
     BackpressureMetrics,
     gate::clock::Clock,
-    sync::{Mutex, lock},
+    sync::{Mutex, MutexGuard, lock},
 };
 
 pub(super) type Weigh<T> = Box<dyn Fn(&T) -> usize + Send + Sync>;
@@ -120,34 +120,30 @@ impl<T> Channel<T> {
 
     #[inline]
     pub(super) fn try_send(&self, item: T) -> Result<Displaced<T>, SendError<T>> {
-        match self.send_quickly(item) {
-            Ok(displaced) => Ok(displaced.into()),
-            Err(item) => self.try_send_slowly(item),
-        }
-    }
-
-    /// Sends, if that is a matter of moving the item and counting it. What it displaced.
-    ///
-    /// # Errors
-    ///
-    /// With the item, if it may be more. Nothing was done.
-    #[inline]
-    fn send_quickly(&self, item: T) -> Result<Option<T>, T> {
-        if self.recording.is_live() {
-            return Err(item);
-        }
-        lock(&self.state).offer_quickly(item)
-    }
-
-    #[inline(never)]
-    fn try_send_slowly(&self, item: T) -> Result<Displaced<T>, SendError<T>> {
         let weight = match self.weigh(&item) {
             Ok(weight) => weight,
             Err(kind) => return Err(SendError::new(item, kind)),
         };
+        let now = self.now();
+        let mut state = lock(&self.state);
+        match state.offer_quickly(item) {
+            Ok(displaced) => Ok(displaced.into()),
+            Err(item) => self.try_send_slowly(state, item, weight, now),
+        }
+    }
+
+    #[inline(never)]
+    fn try_send_slowly(
+        &self,
+        state: MutexGuard<'_, State<T>>,
+        item: T,
+        weight: usize,
+        now: Duration,
+    ) -> Result<Displaced<T>, SendError<T>> {
         let mut displaced = Displaced::default();
-        let sent = self
-            .with_state(|state, now, after| state.offer(item, weight, now, &mut displaced, after));
+        let sent = self.step(state, |state, after| {
+            state.offer(item, weight, now, &mut displaced, after)
+        });
         match sent {
             Ok(()) => Ok(displaced),
             Err((item, kind)) => Err(SendError::new(item, kind)),
@@ -166,33 +162,37 @@ impl<T> Channel<T> {
         item: &mut Option<T>,
         cx: &mut Context<'_>,
     ) -> Sent<T> {
-        let mut sending = item.take().expect("a send is polled until it is done");
-        if let Step::Begin = *step {
-            match self.send_quickly(sending) {
-                Ok(displaced) => return Sent::Done(Ok(displaced.into())),
-                Err(item) => sending = item,
-            }
-        }
-        self.poll_send_slowly(step, item, sending, cx)
-    }
-
-    #[inline(never)]
-    fn poll_send_slowly(
-        &self,
-        step: &mut Step,
-        item: &mut Option<T>,
-        mut sending: T,
-        cx: &mut Context<'_>,
-    ) -> Sent<T> {
+        let sending = item.take().expect("a send is polled until it is done");
         if let Step::Begin = *step {
             match self.weigh(&sending) {
                 Ok(weight) => *step = Step::Weighed { weight },
                 Err(kind) => return Sent::Done(Err(SendError::new(sending, kind))),
             }
         }
-        let waker = cx.waker();
+        let now = self.now();
+        let mut state = lock(&self.state);
+        let sending = match *step {
+            Step::Weighed { .. } => match state.offer_quickly(sending) {
+                Ok(displaced) => return Sent::Done(Ok(displaced.into())),
+                Err(sending) => sending,
+            },
+            _ => sending,
+        };
+        self.poll_send_slowly(state, step, item, sending, now, cx.waker())
+    }
+
+    #[inline(never)]
+    fn poll_send_slowly(
+        &self,
+        state: MutexGuard<'_, State<T>>,
+        step: &mut Step,
+        item: &mut Option<T>,
+        mut sending: T,
+        now: Duration,
+        waker: &Waker,
+    ) -> Sent<T> {
         let mut displaced = Displaced::default();
-        let waits = self.with_state(|state, now, after| {
+        let waits = self.step(state, |state, after| {
             if let Step::Weighed { weight } = *step {
                 match state.offer(sending, weight, now, &mut displaced, after) {
                     Ok(()) => return Ok(None),
@@ -225,7 +225,10 @@ impl<T> Channel<T> {
     /// A send is given up.
     pub(super) fn give_up(&self, step: Step) {
         if let Step::Waiting { ticket, weight } = step {
-            self.with_state(|state, now, after| state.leave(ticket, weight, now, after));
+            let now = self.now();
+            self.step(lock(&self.state), |state, after| {
+                state.leave(ticket, weight, now, after);
+            });
         }
     }
 
@@ -234,37 +237,35 @@ impl<T> Channel<T> {
     }
 
     pub(super) fn remove_sender(&self) {
-        if self.with_state(|state, _, after| state.remove_sender(after)) {
+        if self.step(lock(&self.state), State::remove_sender) {
             self.registry.retire(self.id);
         }
     }
 
     // What the reader does.
 
-    #[inline]
-    pub(super) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        match self.receive_quickly() {
-            Some(item) => Poll::Ready(Some(item)),
-            None => self.poll_receive_slowly(cx),
-        }
-    }
-
-    /// Receives, if that is a matter of moving the item and counting it.
     #[inline(always)]
-    fn receive_quickly(&self) -> Option<T> {
-        if self.recording.is_live() {
-            return None;
+    pub(super) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let now = self.now();
+        let mut state = lock(&self.state);
+        match state.receive_quickly() {
+            Some(item) => Poll::Ready(Some(item)),
+            None => self.poll_receive_slowly(state, now, cx.waker()),
         }
-        lock(&self.state).receive_quickly()
     }
 
     #[inline(never)]
-    fn poll_receive_slowly(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.with_state(|state, now, after| match state.receive(now, after) {
+    fn poll_receive_slowly(
+        &self,
+        state: MutexGuard<'_, State<T>>,
+        now: Duration,
+        waker: &Waker,
+    ) -> Poll<Option<T>> {
+        self.step(state, |state, after| match state.receive(now, after) {
             Some(item) => Poll::Ready(Some(item)),
             None if state.has_ended() => Poll::Ready(None),
             None => {
-                state.park_reader(cx.waker(), after);
+                state.park_reader(waker, after);
                 Poll::Pending
             }
         })
@@ -280,7 +281,8 @@ impl<T> Channel<T> {
         // Not under the lock: it may take long.
         let limit = limit.min(self.bounds.capacity);
         items.reserve(limit.min(1024));
-        self.with_state(|state, now, after| {
+        let now = self.now();
+        self.step(lock(&self.state), |state, after| {
             let before = items.len();
             while items.len() - before < limit {
                 match state.receive(now, after) {
@@ -301,29 +303,32 @@ impl<T> Channel<T> {
     /// What is there, or whether the stream has ended.
     #[inline]
     pub(super) fn try_receive(&self) -> Result<Option<T>, Ended> {
-        match self.receive_quickly() {
+        let now = self.now();
+        let mut state = lock(&self.state);
+        match state.receive_quickly() {
             Some(item) => Ok(Some(item)),
-            None => self.try_receive_slowly(),
+            None => self.try_receive_slowly(state, now),
         }
     }
 
     #[inline(never)]
-    fn try_receive_slowly(&self) -> Result<Option<T>, Ended> {
-        self.with_state(|state, now, after| match state.receive(now, after) {
+    fn try_receive_slowly(
+        &self,
+        state: MutexGuard<'_, State<T>>,
+        now: Duration,
+    ) -> Result<Option<T>, Ended> {
+        self.step(state, |state, after| match state.receive(now, after) {
             None if state.has_ended() => Err(Ended),
             item => Ok(item),
         })
     }
 
     pub(super) fn close(&self) {
-        self.with_state(|state, _, after| state.close(after));
-        self.closing.notify_waiters();
+        self.step(lock(&self.state), State::close);
     }
 
     pub(super) fn leave_reader(&self) {
-        let last = self.with_state(|state, _, after| state.leave_reader(after));
-        self.closing.notify_waiters();
-        if last {
+        if self.step(lock(&self.state), State::leave_reader) {
             self.registry.retire(self.id);
         }
     }
@@ -332,7 +337,6 @@ impl<T> Channel<T> {
     pub(super) fn mark(&self, consumed: u64) -> Duration {
         let now = self.clock.now();
         lock(&self.throughput).mark(now, consumed);
-        self.record();
         now
     }
 
@@ -340,43 +344,68 @@ impl<T> Channel<T> {
 
     pub(super) fn metrics(&self) -> BackpressureMetrics {
         let now = self.clock.now();
-        let Reading { tally, rate, .. } = lock(&self.state).read();
+        let (Reading { tally, rate, .. }, waits) = {
+            let mut state = lock(&self.state);
+            (state.read(), state.reader_waits())
+        };
+        let throughput = lock(&self.throughput);
+        // A reader that waits has read nothing since it was last looked at, or a little just after that.
+        let counted = if waits {
+            throughput.counted()
+        } else {
+            tally.consumed
+        };
         BackpressureMetrics {
             current_depth: tally.depth,
             peak_depth: tally.peak,
             dropped_count: tally.all_dropped(),
             produced_count: tally.produced,
             consumed_count: tally.consumed,
-            throughput_rate: lock(&self.throughput).per_second(now, tally.consumed),
+            throughput_rate: throughput.per_second(now, counted),
             backpressure_events: tally.events,
             current_rate_limit: rate.unwrap_or(f64::INFINITY),
         }
     }
 
-    /// Does something under the lock, and afterwards what must not be done there.
+    /// The time, where something depends on it.
     #[inline]
-    fn with_state<R>(&self, f: impl FnOnce(&mut State<T>, Duration, &mut After<T>) -> R) -> R {
-        let now = if self.timed {
+    fn now(&self) -> Duration {
+        if self.timed {
             self.clock.now()
         } else {
             Duration::ZERO
-        };
-        let mut after = After::default();
-        let result;
-        {
-            let mut state = lock(&self.state);
-            result = f(&mut state, now, &mut after);
-            state.settle();
         }
+    }
+
+    /// Does something under the lock, and afterwards what must not be done there.
+    #[inline]
+    fn step<R>(
+        &self,
+        mut state: MutexGuard<'_, State<T>>,
+        f: impl FnOnce(&mut State<T>, &mut After<T>) -> R,
+    ) -> R {
+        let mut after = After::default();
+        let result = f(&mut state, &mut after);
+        state.settle(self.recording.is_live());
+        let closed = state.is_closed();
+        drop(state);
         after.run();
+        if closed {
+            self.closing.notify_waiters();
+        }
         self.record();
         result
     }
 
     /// Tells the recorder, if there is one.
-    fn record(&self) {
+    pub(super) fn record(&self) {
         if self.recording.look(self.registry.name()) {
-            let reading = lock(&self.state).read();
+            let reading = {
+                let mut state = lock(&self.state);
+                // From now on no step is so quick that nobody is told.
+                state.settle(true);
+                state.read()
+            };
             self.recording.show(&reading);
         }
     }

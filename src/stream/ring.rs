@@ -68,18 +68,20 @@ impl Tally {
     }
 }
 
-/// In this order, so that what every step touches lies on one cache line, which travels between the threads that send and
-/// the one that reads.
+/// In this order, so that what a push touches lies on one cache line with the lock, and what only a pop touches on the next:
+/// the first one travels between the threads that send and the one that reads, and more than one would take longer.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Ring<T> {
+    items: VecDeque<T>,
+    capacity: usize,
+    displaced: u64,
     strategy: BackpressureStrategy,
     /// Something found no room, and the queue has not been down to half since.
     full: bool,
-    items: VecDeque<T>,
-    displaced: u64,
+    /// The quick ways are open. Kept by the owner, who knows who is to be told of an item; here for the cache line.
+    pub(super) quick: bool,
     consumed: u64,
-    capacity: usize,
     /// The most that was here when something was taken. Between two takings it only grows: the peak may lie after the last.
     peak: usize,
     /// Places that are kept for senders which were told that it is their turn.
@@ -111,12 +113,13 @@ impl<T> Ring<T> {
     pub(crate) fn new(bounds: &Bounds) -> Self {
         let bounded = bounds.max_weight.is_some() || bounds.time_to_live.is_some();
         Self {
+            items: VecDeque::new(),
+            capacity: bounds.capacity,
+            displaced: 0,
             strategy: bounds.strategy,
             full: false,
-            items: VecDeque::new(),
-            displaced: 0,
+            quick: false,
             consumed: 0,
-            capacity: bounds.capacity,
             peak: 0,
             reserved: 0,
             expired: 0,

@@ -16,8 +16,6 @@ use crate::BackpressureStrategy;
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct State<T> {
-    /// An item that comes or goes concerns nobody: see [`settle`](Self::settle).
-    quiet: bool,
     ring: Ring<T>,
     /// What wakes the reader, if it waits.
     reader: Option<Waker>,
@@ -124,7 +122,6 @@ pub(super) enum Turn {
 impl<T> State<T> {
     pub(super) fn new(bounds: &Bounds, pacer: Option<Pacer>) -> Self {
         Self {
-            quiet: false,
             ring: Ring::new(bounds),
             line: Line::new(),
             pacer,
@@ -138,10 +135,12 @@ impl<T> State<T> {
         }
     }
 
-    /// To be called after each step but the quick ones.
+    /// To be called after each step but the quick ones: whether those may follow. Nobody waits on either side, nobody looks
+    /// on, and a place is nothing but a number.
     #[inline]
-    pub(super) fn settle(&mut self) {
-        self.quiet = !self.closed
+    pub(super) fn settle(&mut self, looked_on: bool) {
+        self.ring.quick = !looked_on
+            && !self.closed
             && self.reader.is_none()
             && self.line.is_empty()
             && self.pacer.is_none()
@@ -155,7 +154,7 @@ impl<T> State<T> {
     /// With the item, if it might. Nothing was done.
     #[inline]
     pub(super) fn offer_quickly(&mut self, item: T) -> Result<Option<T>, T> {
-        if !self.quiet {
+        if !self.ring.quick {
             return Err(item);
         }
         self.ring.push_quickly(item)
@@ -164,7 +163,7 @@ impl<T> State<T> {
     /// [`receive`](Self::receive), if it concerns nobody.
     #[inline]
     pub(super) fn receive_quickly(&mut self) -> Option<T> {
-        if !self.quiet {
+        if !self.ring.quick {
             return None;
         }
         self.ring.pop_quickly()
@@ -186,6 +185,10 @@ impl<T> State<T> {
             tally,
             rate,
         }
+    }
+
+    pub(super) fn reader_waits(&self) -> bool {
+        self.reader.is_some()
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -52,6 +52,11 @@ impl Throughput {
         }
     }
 
+    /// What was counted at the latest look.
+    pub(crate) fn counted(&self) -> u64 {
+        self.latest.count
+    }
+
     /// Per second, where so many were counted in all by `now`. In a stream younger than the window: since it was made.
     pub(crate) fn per_second(&self, now: Duration, count: u64) -> f64 {
         let mut end = self.later(now, count);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use backpressure_peers::{
-    contenders, plots,
+    contenders, counted, plots,
     report::{Asked, Report},
     scores,
 };
@@ -46,10 +46,43 @@ fn play(quick: bool, to: &mut Report) -> fmt::Result {
         let title = "Invented scenarios: share of the best fixed limit";
         scores::write(to, title, &rows)?;
     }
+    upstream(seeds, to)?;
     writeln!(
         to,
         "\nwhole: by scenario instead of by phase; p99/m: median over phases, in mean service times;\n\
          cold, lost, back: seconds to nine tenths after a start at 600 workers, after the loss of three quarters of 100, \
          and after their return"
     )
+}
+
+/// In front of an upstream that counts.
+fn upstream(seeds: &[u64], to: &mut Report) -> fmt::Result {
+    writeln!(
+        to,
+        "\nAn upstream that serves {} a second, {} callers a second, answers in {:?}: from {} s to 60 s",
+        counted::SERVED,
+        counted::CALLERS,
+        counted::LATENCY,
+        counted::SETTLED,
+    )?;
+    writeln!(
+        to,
+        "{:<30} {:>8} {:>10} {:>8}",
+        "", "served", "worst 10 s", "429s"
+    )?;
+    for (name, make) in counted::contenders() {
+        let held: Vec<_> = seeds
+            .iter()
+            .map(|seed| counted::play(make(), *seed))
+            .collect();
+        let mean =
+            |of: fn(&counted::Held) -> f64| held.iter().map(of).sum::<f64>() / held.len() as f64;
+        let worst = held
+            .iter()
+            .map(|held| held.worst)
+            .fold(f64::INFINITY, f64::min);
+        let (served, refused) = (mean(|held| held.served), mean(|held| held.refused));
+        writeln!(to, "{name:<30} {served:>8.3} {worst:>10.3} {refused:>8.3}")?;
+    }
+    writeln!(to, "as shares of what the upstream serves")
 }

@@ -1,4 +1,5 @@
-//! What a decision of a rate costs, on one thread and on two that share it: ours and governor, with the same clock.
+//! What a decision of a rate costs, on one thread and on two that share it: ours and governor's, with the same clock; then a
+//! whole call through the layers around them.
 //!
 //! `cargo bench --bench rate`; `-- --quick` for a glance.
 
@@ -9,7 +10,8 @@ use std::{
 };
 
 use backpressure_peers::{
-    decisions::{Path, Side, round},
+    decisions::{self, Path, Round, Side},
+    limited::{self, Case, Layers},
     report::{Asked, Report},
     rounds::Spread,
 };
@@ -36,64 +38,95 @@ fn main() -> io::Result<()> {
         },
     };
     let mut report = Report::new("rate", asked);
-    decisions(&effort, &mut report).map_err(io::Error::other)?;
+    tables(&effort, &mut report).map_err(io::Error::other)?;
     report.finish(None)
 }
 
-fn decisions(effort: &Effort, to: &mut Report) -> fmt::Result {
+fn tables(effort: &Effort, to: &mut Report) -> fmt::Result {
     for path in Path::ALL {
         for threads in THREADS {
-            let plural = if threads == 1 { "" } else { "s" };
-            writeln!(to, "\n{}, {threads} thread{plural}", path.title())?;
-            writeln!(to, "{:<14} {:>22} {:>18}", "", "ns", "to governor")?;
-            let nanos = measure(path, threads, effort);
-            for (side, of_side) in Side::ALL.into_iter().zip(&nanos) {
-                let spread = Spread::of(of_side.iter().copied());
-                let ratio = Spread::between(of_side, &nanos[Side::ALL.len() - 1], |a, b| a / b);
-                let (name, spread, ratio) =
-                    (side.name(), format!("{spread:.1}"), format!("{ratio}"));
-                writeln!(to, "{name:<14} {spread:>22} {ratio:>18}")?;
-            }
+            let table = Table {
+                title: path.title(),
+                lines: Side::ALL.map(Side::name),
+                threads,
+                admits: path.admits(),
+                make: |line: usize, calls| decisions::round(Side::ALL[line], path, threads, calls),
+            };
+            table.fill(effort, to)?;
+        }
+    }
+    for case in Case::ALL {
+        for threads in THREADS {
+            let table = Table {
+                title: case.title(),
+                lines: Layers::ALL.map(Layers::name),
+                threads,
+                admits: case != Case::Refused,
+                make: |line: usize, calls| limited::round(Layers::ALL[line], case, threads, calls),
+            };
+            table.fill(effort, to)?;
         }
     }
     writeln!(
         to,
         "\n{} rounds of {:?} of every line in turn. ns: of wall time per call and thread, the reading of the clock among it; ratio: \
-         what each\nround says: the median, and the middle half of them.",
+         what each\nround says, to the last line: the median, and the middle half of them. Through the layers each has the clock it \
+         comes with: ours\nthe system's monotonic one, tower_governor the processor's counter.",
         effort.rounds, effort.round,
     )
 }
 
-/// Nanoseconds per call, of every side in each round.
-fn measure(path: Path, threads: usize, effort: &Effort) -> Vec<Vec<f64>> {
-    let calls: Vec<u64> = Side::ALL
-        .map(|side| calls(side, path, threads, effort))
-        .to_vec();
-    let mut nanos = vec![Vec::new(); Side::ALL.len()];
-    for round_number in 0..effort.rounds {
-        let mut order: Vec<usize> = (0..Side::ALL.len()).collect();
-        // There and back, so that nobody always comes after the same neighbour.
-        if round_number % 2 == 1 {
-            order.reverse();
-        }
-        for index in order {
-            let done = round(Side::ALL[index], path, threads, calls[index]);
-            let right = if path.admits() {
-                calls[index] * threads as u64
-            } else {
-                0
-            };
-            assert_eq!(done.admitted, right, "{:?}, {path:?}", Side::ALL[index]);
-            nanos[index].push(done.nanos);
-        }
-    }
-    nanos
+/// Some lines, the last of which is what the others are compared to.
+struct Table<const N: usize, F> {
+    title: &'static str,
+    lines: [&'static str; N],
+    threads: usize,
+    admits: bool,
+    /// So many calls on each thread, of the line with this number.
+    make: F,
 }
 
-/// As many as fill a round, found by a trial.
-fn calls(side: Side, path: Path, threads: usize, effort: &Effort) -> u64 {
-    const TRIAL: u64 = 10_000;
-    round(side, path, threads, TRIAL);
-    let nanos = round(side, path, threads, TRIAL).nanos.max(0.1);
-    (effort.round.as_nanos() as f64 / nanos) as u64 + 1
+impl<const N: usize, F: Fn(usize, u64) -> Round> Table<N, F> {
+    fn fill(&self, effort: &Effort, to: &mut Report) -> fmt::Result {
+        let plural = if self.threads == 1 { "" } else { "s" };
+        writeln!(to, "\n{}, {} thread{plural}", self.title, self.threads)?;
+        writeln!(to, "{:<14} {:>22} {:>18}", "", "ns", "ratio")?;
+        let nanos = self.measure(effort);
+        for (name, of_line) in self.lines.iter().zip(&nanos) {
+            let spread = format!("{:.1}", Spread::of(of_line.iter().copied()));
+            let ratio = Spread::between(of_line, &nanos[N - 1], |a, b| a / b);
+            let ratio = ratio.to_string();
+            writeln!(to, "{name:<14} {spread:>22} {ratio:>18}")?;
+        }
+        Ok(())
+    }
+
+    /// Nanoseconds per call, of every line in each round.
+    fn measure(&self, effort: &Effort) -> [Vec<f64>; N] {
+        let calls: [u64; N] = std::array::from_fn(|line| self.calls(line, effort));
+        let mut nanos = [const { Vec::new() }; N];
+        for round in 0..effort.rounds {
+            let mut order: [usize; N] = std::array::from_fn(|line| line);
+            // There and back, so that nobody always comes after the same neighbour.
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for line in order {
+                let done = (self.make)(line, calls[line]);
+                let all = calls[line] * self.threads as u64;
+                let right = if self.admits { all } else { 0 };
+                assert_eq!(done.admitted, right, "{}, {}", self.lines[line], self.title);
+                nanos[line].push(done.nanos);
+            }
+        }
+        nanos
+    }
+
+    /// As many as fill a round, found by a trial.
+    fn calls(&self, line: usize, effort: &Effort) -> u64 {
+        const TRIAL: u64 = 10_000;
+        (self.make)(line, TRIAL);
+        let nanos = (self.make)(line, TRIAL).nanos.max(0.1);
+        (effort.round.as_nanos() as f64 / nanos) as u64 + 1
+    }
 }

@@ -4,7 +4,7 @@
 //! The service behind the layer is at once ready with a constant, so that what is left is the layer. A call that is to be
 //! refused finds the limit held full by calls that are never answered.
 
-mod drive;
+pub(crate) mod drive;
 mod http;
 mod stacks;
 pub mod worker;

@@ -6,8 +6,10 @@
 
 pub mod calls;
 mod congestion;
+pub mod counted;
 pub mod decisions;
 pub mod keepalive;
+pub mod limited;
 pub mod load;
 pub mod plots;
 pub mod report;

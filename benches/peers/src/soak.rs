@@ -126,15 +126,18 @@ pub async fn stages() -> io::Result<Vec<Stage>> {
 }
 
 impl Stage {
-    /// Lets clients at the server for `time`, and waits until all is quiet.
+    /// Lets clients at the server for `time`, and waits until all is quiet. Some of them speak HTTP/2, if they may.
     ///
     /// # Errors
     ///
     /// What is wrong: an answer that is not that of its request, or something that is left at rest.
-    pub async fn round(&mut self, time: Duration, seed: u64) -> Result<(), String> {
+    pub async fn round(&mut self, time: Duration, seed: u64, http2: bool) -> Result<(), String> {
         let over = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
-        for (nth, kind) in clients::KINDS.iter().enumerate() {
+        let kinds = clients::KINDS
+            .iter()
+            .filter(|kind| http2 || !kind.is_http2());
+        for (nth, kind) in kinds.enumerate() {
             let random = fastrand::Rng::with_seed(seed << 8 | nth as u64);
             let over = Arc::clone(&over);
             clients.spawn(clients::run(*kind, self.server.address, random, over));

@@ -15,26 +15,32 @@ const ROUNDS: u32 = 6;
 const GROWTH: u64 = 8 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args: Vec<String> = env::args().skip(1).collect();
-    let seconds = match args.as_slice() {
-        [] => 60,
-        [flag, seconds] if flag == "--seconds" => seconds.parse()?,
-        other => return Err(format!("{other:?} is not `--seconds n`").into()),
-    };
+    let mut args = env::args().skip(1);
+    let (mut seconds, mut sanitized) = (60, false);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--seconds" => seconds = args.next().ok_or("how many `--seconds`?")?.parse()?,
+            // The thread sanitizer keeps memory of its own, and does not see the locks of HTTP/2.
+            "--sanitized" => sanitized = true,
+            other => {
+                return Err(format!("{other:?} is neither `--seconds n` nor `--sanitized`").into());
+            }
+        }
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(soak(Duration::from_secs(seconds)))
+    runtime.block_on(soak(Duration::from_secs(seconds), sanitized))
 }
 
-async fn soak(time: Duration) -> Result<(), Box<dyn Error>> {
+async fn soak(time: Duration, sanitized: bool) -> Result<(), Box<dyn Error>> {
     let mut stages = stages().await?;
     let turn = time / ROUNDS / stages.len() as u32;
     let mut third = 0;
     for round in 0..ROUNDS {
         for stage in &mut stages {
-            stage.round(turn, round.into()).await?;
+            stage.round(turn, round.into(), !sanitized).await?;
         }
         let resident = resident()?;
         println!("round {} of {ROUNDS}: {:.1} MiB", round + 1, mib(resident));
@@ -49,10 +55,10 @@ async fn soak(time: Duration) -> Result<(), Box<dyn Error>> {
     let grown = resident()?.saturating_sub(third);
     println!("\nnothing left, every count adds up, each answer that of its request and no other");
     println!("grown by {:.1} MiB since the first third", mib(grown));
-    match grown {
-        0..GROWTH => Ok(()),
-        _ => Err(format!("that is more than {:.0} MiB", mib(GROWTH)).into()),
+    if grown >= GROWTH && !sanitized {
+        return Err(format!("that is more than {:.0} MiB", mib(GROWTH)).into());
     }
+    Ok(())
 }
 
 fn mib(bytes: u64) -> f64 {

@@ -54,7 +54,8 @@ impl Future for Answer {
     }
 }
 
-/// Asks again until it is there: two threads may meet at a limit of one.
+/// Asks again until it is there: two threads may meet at a limit of one. Part of whoever asks, as what `.await` becomes is.
+#[inline(always)]
 pub fn spin<T>(pending: &mut u64, mut poll: impl FnMut() -> Poll<T>) -> T {
     loop {
         match poll() {

@@ -54,6 +54,12 @@ pub(super) enum Kind {
 
 use Kind::*;
 
+impl Kind {
+    pub(super) fn is_http2(self) -> bool {
+        matches!(self, Multiplexes)
+    }
+}
+
 /// All that are at a server at once.
 pub(super) const KINDS: [Kind; 32] = [
     Polite,

@@ -1,0 +1,283 @@
+//! A slot on its way from being taken to the call for which it was taken.
+//!
+//! ```text
+//! Claim ──► Begun ──► Permit        the service is asked at once: all stays in registers
+//!   └─────► Slot ──► Begun ──► …    the call has to wait for the service, or for the answer of another machine
+//! ```
+
+use std::{fmt, mem, sync::Arc, time::Duration};
+
+use super::{
+    Charge, Gate,
+    permit::{Permit, Rare, Started},
+};
+use crate::{
+    Demand, Reason, Rejected,
+    contained::contained,
+    limit::Outcome,
+    rate::{Deciding, Decision, Receipt},
+    room::Full,
+};
+
+/// A slot that was taken for a call whose service is being readied. Dropping it gives the slot back as if nothing had been. It borrows
+/// the gate, as [`Begun`] does and for the same reason.
+pub(crate) struct Claim<'a> {
+    gate: &'a Arc<Gate>,
+    /// 0 once it is in other hands.
+    in_flight: u32,
+    spent: Option<Spent>,
+}
+
+impl<'a> Claim<'a> {
+    #[inline]
+    pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
+        Self {
+            gate,
+            in_flight,
+            spent,
+        }
+    }
+
+    /// The call is made.
+    #[inline(always)]
+    pub(crate) fn begin(mut self) -> Result<Begun<'a>, Refused<'a>> {
+        let in_flight = mem::take(&mut self.in_flight);
+        Begun::under(self.gate, in_flight, self.spent)
+    }
+
+    /// The call has to wait for the service.
+    pub(crate) fn keep(mut self) -> Slot {
+        let in_flight = mem::take(&mut self.in_flight);
+        Slot::new(Arc::clone(self.gate), in_flight, self.spent)
+    }
+}
+
+impl Drop for Claim<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.in_flight != 0 {
+            self.gate.unused(self.spent);
+        }
+    }
+}
+
+/// A slot that was taken for the call that is being made. Dropping it, as happens if the service panics in its `call`, gives the slot
+/// back.
+///
+/// It borrows the gate, so that all of it stays in registers, and the [`Permit`] is made where it is to be kept. A permit that
+/// is moved right after it was made is read in wider parts than it was written in, which stalls for longer than all the rest
+/// of an admission takes.
+pub(crate) struct Begun<'a> {
+    gate: &'a Arc<Gate>,
+    /// As wide as a register, for the same reason.
+    in_flight: u64,
+    started: Started,
+    rare: Option<Box<Rare>>,
+}
+
+/// The gate above had no room for the call, whose slot has gone back.
+pub(crate) struct Refused<'a> {
+    pub(crate) rejected: Rejected,
+    pub(crate) gate: &'a Gate,
+}
+
+impl<'a> Begun<'a> {
+    /// Like [`new`](Self::new), once the gate above has a permit for it as well, if there is one.
+    #[inline(always)]
+    fn under(
+        gate: &'a Arc<Gate>,
+        in_flight: u32,
+        spent: Option<Spent>,
+    ) -> Result<Self, Refused<'a>> {
+        match &gate.above {
+            None => Ok(Self::new(gate, in_flight, spent)),
+            Some(above) => Self::under_another(gate, in_flight, spent, above),
+        }
+    }
+
+    #[inline(never)]
+    fn under_another(
+        gate: &'a Arc<Gate>,
+        in_flight: u32,
+        spent: Option<Spent>,
+        above: &Arc<Gate>,
+    ) -> Result<Self, Refused<'a>> {
+        match above.begin_or_reject(spent.and_then(|spent| spent.demand)) {
+            Ok(begun) => {
+                let permit = begun.permit();
+                let mut begun = Self::new(gate, in_flight, spent);
+                if let Some(charge) = begun.charge() {
+                    charge.also(permit.charged().cloned());
+                }
+                begun.rare.get_or_insert_default().above = Some(permit);
+                Ok(begun)
+            }
+            Err(rejected) => {
+                gate.refused_above(spent);
+                Err(Refused { rejected, gate })
+            }
+        }
+    }
+
+    /// A call begins on a slot that was taken at `gate`: from now on it is in the numbers.
+    #[inline]
+    pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
+        Self {
+            gate,
+            in_flight: in_flight.into(),
+            started: gate.begin(),
+            rare: spent.and_then(|spent| Rare::charged(spent, gate)),
+        }
+    }
+
+    /// What the request was charged, if that differs from what others are.
+    #[inline]
+    pub(crate) fn charge(&self) -> Option<&Charge> {
+        self.rare.as_ref()?.charge.as_ref()
+    }
+
+    /// The call has been made.
+    #[inline]
+    pub(crate) fn permit(mut self) -> Permit {
+        let rare = self.rare.take();
+        let permit = Permit::new(
+            Arc::clone(self.gate),
+            self.in_flight as u32,
+            self.started,
+            rare,
+        );
+        mem::forget(self);
+        permit
+    }
+}
+
+impl Drop for Begun<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        // What panicked says nothing about load.
+        if let Some(above) = self.rare.as_mut().and_then(|rare| rare.above.as_mut()) {
+            above.sample(Outcome::Ignore);
+        }
+        self.gate.release(Outcome::Ignore);
+        if let Some(charge) = self.charge() {
+            charge.end();
+        }
+    }
+}
+
+/// What was spent of the rates for a request, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spent {
+    pub(super) at: Duration,
+    /// `None` for what every request asks for; then there is nothing to correct.
+    pub(super) demand: Option<Demand>,
+}
+
+impl Spent {
+    pub(super) fn new(at: Duration, demand: Option<Demand>) -> Self {
+        Self { at, demand }
+    }
+
+    pub(super) fn demand(self) -> Demand {
+        self.demand.unwrap_or_default()
+    }
+}
+
+/// A slot that was taken for a call that has not been made yet. Dropping it gives the slot back as if nothing had been.
+pub(crate) struct Slot {
+    gate: Arc<Gate>,
+    /// How many were in flight when it was taken, this one included. 0 once it is in other hands.
+    in_flight: u32,
+    /// With rates.
+    spent: Option<Spent>,
+    /// Of a rate that is counted elsewhere.
+    receipt: Option<Receipt>,
+}
+
+impl Slot {
+    pub(super) fn new(gate: Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
+        Self {
+            gate,
+            in_flight,
+            spent,
+            receipt: None,
+        }
+    }
+
+    /// The call is made. `None` if it was made before.
+    pub(crate) fn begin(&mut self) -> Result<Option<Begun<'_>>, Refused<'_>> {
+        let in_flight = match mem::take(&mut self.in_flight) {
+            0 => return Ok(None),
+            in_flight => in_flight,
+        };
+        let receipt = self.receipt.take();
+        let begun = match Begun::under(&self.gate, in_flight, self.spent) {
+            Ok(begun) => begun,
+            Err(refused) => {
+                if let Some(receipt) = receipt {
+                    contained(|| receipt.refund());
+                }
+                return Err(refused);
+            }
+        };
+        if let (Some(charge), Some(receipt)) = (begun.charge(), receipt) {
+            charge.keep(receipt);
+        }
+        Ok(Some(begun))
+    }
+
+    /// Asks the rate that is counted elsewhere, if there is one.
+    pub(crate) fn ask_remote(&self) -> Option<Deciding> {
+        let remote = self.gate.settings.remote.as_ref()?;
+        let demand = self.spent.map(Spent::demand).unwrap_or_default();
+        Some(remote.spend(&demand))
+    }
+
+    /// What it answered. Refused there, a request takes nothing here.
+    pub(crate) fn decided(&mut self, decision: Decision) -> Result<(), Rejected> {
+        let (reason, short) = match decision {
+            Decision::Admitted { receipt, .. } => {
+                self.receipt = Some(receipt);
+                return Ok(());
+            }
+            Decision::Short { short, .. } => (Full::Rate(short).reason(), Some(short)),
+            Decision::Unavailable => (Reason::Unavailable, None),
+        };
+        let rejected = self.gate.reject(reason, Duration::ZERO, short);
+        if self.gate.settings.shadow {
+            return Ok(());
+        }
+        if mem::take(&mut self.in_flight) != 0 {
+            // It is among the refused already.
+            self.gate.take_back(self.spent);
+        }
+        Err(rejected)
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The slot without its guard: to be given back by hand.
+    pub(super) fn keep(mut self) -> u32 {
+        mem::take(&mut self.in_flight)
+    }
+}
+
+impl Drop for Slot {
+    #[inline]
+    fn drop(&mut self) {
+        if self.in_flight != 0 {
+            self.gate.unused(self.spent);
+            if let Some(receipt) = self.receipt.take() {
+                contained(|| receipt.refund());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+//! What is read of a request, and what the model gets.
+
+use bytes::Bytes;
+use futures_util::{FutureExt, stream};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use tower::{Layer, ServiceExt};
+use tower_backpressure::llm::{Asked, Dialect};
+
+use crate::bench::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_too_large_is_refused_in_its_dialect() {
+    let bench = Bench::with(|layer| layer.max_body(100));
+    for (request, begins) in [
+        (openai(&"x".repeat(101)), r#"{"error":{"#),
+        (anthropic(&"x".repeat(101)), r#"{"type":"error","#),
+    ] {
+        let answer = bench.ask(request).await;
+        assert_eq!(answer.status(), 413);
+        let body = text(answer).await;
+        assert!(body.starts_with(begins), "{body}");
+        assert!(body.contains("it may have 100 bytes"), "{body}");
+    }
+    bench.answers(Script::new(&["{}"]).whole());
+    let answer = bench.ask(openai(&"x".repeat(100))).await;
+    assert_eq!(answer.status(), 200, "whatever is in it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_says_no_length_is_refused_where_it_becomes_too_large() {
+    let bench = Bench::with(|layer| layer.max_body(100));
+    let chunks = (0..1000).map(|nth| {
+        assert!(nth < 12, "nobody reads on");
+        Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"0123456789")))
+    });
+    let mut request = openai("").map(|_| StreamBody::new(stream::iter(chunks)));
+    *request.method_mut() = http::Method::POST;
+    let model = tower::service_fn(|_: http::Request<_>| async {
+        panic!("the model was asked");
+        #[allow(unreachable_code)]
+        Ok::<_, std::io::Error>(http::Response::new(Full::<Bytes>::default()))
+    });
+    let answer = bench.layer.layer(model).oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), 413);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_breaks_off_is_a_400_and_holds_no_permit_while_it_comes() {
+    let bench = Bench::new();
+    let (sender, chunks) = tokio::sync::mpsc::channel(1);
+    let chunks = tokio_stream::wrappers::ReceiverStream::new(chunks);
+    let request = openai("").map(|_| StreamBody::new(chunks));
+    let model = tower::service_fn(|_: http::Request<_>| async {
+        Ok::<_, std::io::Error>(http::Response::new(Full::<Bytes>::default()))
+    });
+    let mut call = std::pin::pin!(bench.layer.layer(model).oneshot(request));
+    sender
+        .send(Ok(Frame::data(Bytes::from_static(b"{\"mod"))))
+        .await
+        .unwrap();
+    assert!(call.as_mut().now_or_never().is_none());
+    assert_eq!(bench.in_flight(), 0);
+    sender
+        .send(Err(std::io::Error::other("gone")))
+        .await
+        .unwrap();
+    let answer = call.await.unwrap();
+    assert_eq!(answer.status(), 400);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&body).contains("ended before it was complete"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_model_gets_what_is_known_and_a_length_that_is_true() {
+    let bench = Bench::new();
+    bench.answers(Script::new(&[TOKEN]).streamed());
+    let mut request = asks_for_stream();
+    for (name, value) in [
+        ("content-length", "1"),
+        ("accept-encoding", "gzip, br"),
+        ("x-request-id", "my-id"),
+    ] {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let answer = bench.ask(request).await;
+    assert_eq!(header(answer.headers(), "x-request-id"), "my-id");
+    assert_eq!(header(answer.headers(), "request-id"), "my-id");
+    let seen = bench.seen();
+    let Seen { head, body } = &seen[0];
+    let asked = head.extensions.get::<Asked>().unwrap();
+    assert_eq!((asked.model(), asked.is_stream()), ("m", true));
+    let length: usize = header(&head.headers, "content-length").parse().unwrap();
+    assert_eq!(length, body.len());
+    assert_eq!(header(&head.headers, "accept-encoding"), "");
+    assert_eq!(header(&head.headers, "x-request-id"), "my-id");
+}
+
+#[tokio::test(start_paused = true)]
+async fn which_requests_are_read_and_how_can_be_said() {
+    let bench = Bench::with(|layer| {
+        layer.dialect(|head| (head.uri.path() == "/claude").then_some(Dialect::Anthropic))
+    });
+    let mut request = asks_for_stream();
+    *request.uri_mut() = "/claude".parse().unwrap();
+    let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"no\"}}\n\n";
+    bench.answers(Script::new(&[error]).streamed());
+    assert_eq!(bench.ask(request).await.status(), 529);
+
+    bench.answers(Script::new(&[OVERLOADED]).streamed());
+    let unread = bench.ask(asks_for_stream()).await;
+    assert_eq!(unread.status(), 200);
+    assert_eq!(text(unread).await, OVERLOADED);
+}
+
+#[test]
+#[should_panic(expected = "max_body is 0, but must be at least 1")]
+fn room_for_nothing_is_refused() {
+    Bench::with(|layer| layer.max_body(0));
+}
