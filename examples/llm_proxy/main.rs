@@ -20,6 +20,7 @@
 mod args;
 mod clock;
 mod engine;
+mod listen;
 mod load;
 mod page;
 mod proxy;
@@ -31,10 +32,7 @@ use std::{env, error, process::ExitCode, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use rand::{SeedableRng, rngs::SmallRng};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     args::{Args, HELP},
@@ -78,8 +76,6 @@ async fn main() -> Result<ExitCode> {
 
 async fn serve(args: Args) -> Result<()> {
     let prometheus = recorder()?;
-    let listener = TcpListener::bind(args.listen).await?;
-    let address = listener.local_addr()?;
     let (upstream, server) = match args.upstream {
         Some(upstream) => (upstream, None),
         None => {
@@ -89,26 +85,28 @@ async fn serve(args: Args) -> Result<()> {
         }
     };
     let proxy = Proxy::new(Upstream::new(upstream.clone())?, Guard::Calm(args.calm));
-    let model = server.map(|server| {
-        let mut rng = SmallRng::seed_from_u64(args.seed);
-        let capacity = batch::capacity(args.model, || args.trace.lengths(&mut rng));
-        let tap = Tap::start(address, Mix::new(args.trace, manners(), args.seed));
-        tap.set_rate(args.load * capacity);
-        Model {
-            server,
-            capacity,
-            tap,
-            in_time: PATIENCE,
-        }
-    });
-    let page = page::app(Stage {
-        proxy: proxy.clone(),
-        upstream: upstream.to_string(),
-        model,
-        prometheus,
-    });
-    let app = proxy.app().merge(page);
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let app = |address| {
+        let model = server.map(|server| {
+            let mut rng = SmallRng::seed_from_u64(args.seed);
+            let capacity = batch::capacity(args.model, || args.trace.lengths(&mut rng));
+            let tap = Tap::start(address, Mix::new(args.trace, manners(), args.seed));
+            tap.set_rate(args.load * capacity);
+            Model {
+                server,
+                capacity,
+                tap,
+                in_time: PATIENCE,
+            }
+        });
+        let page = page::app(Stage {
+            proxy: proxy.clone(),
+            upstream: upstream.to_string(),
+            model,
+            prometheus,
+        });
+        proxy.app().merge(page)
+    };
+    let address = listen::serve(args.listen, app).await?;
     println!("http://{address}");
 
     asked_to_stop().await?;

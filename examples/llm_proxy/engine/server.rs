@@ -22,7 +22,7 @@ use http::{StatusCode, header};
 use rand::{SeedableRng, distr::Distribution, rngs::SmallRng};
 use rand_distr::LogNormal;
 use serde_json::json;
-use tokio::{net::TcpListener, time::sleep};
+use tokio::time::sleep;
 
 use super::{
     Answer, Engine,
@@ -30,6 +30,7 @@ use super::{
     faults::{Fault, Faults},
     wire::{Dialect, Wire},
 };
+use crate::listen::serve_on_loopback;
 
 /// Where an answer ends by itself: as in the Azure trace of conversations of 2023.
 const NATURAL: (f64, f64) = (5.02, 0.86);
@@ -81,10 +82,7 @@ impl Server {
 
     /// Serves on a port of its own on loopback, until the runtime ends.
     pub async fn serve(self) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        tokio::spawn(async move { axum::serve(listener, self.app()).await });
-        Ok(address)
+        serve_on_loopback(self.app()).await
     }
 
     async fn answer(self, dialect: Dialect, ask: Result<Json<Ask>, JsonRejection>) -> Response {

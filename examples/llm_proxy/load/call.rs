@@ -66,10 +66,12 @@ pub struct Caller {
 
 impl Caller {
     pub fn new(target: SocketAddr) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
         let http = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(5))
-            .build_http();
+            .build(connector);
         Self {
             http,
             base: format!("http://{target}"),

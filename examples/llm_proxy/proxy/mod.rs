@@ -16,7 +16,7 @@ use std::{
 
 use axum::{Router, body::Body, extract::State, response::Response, routing::post};
 use http::Request;
-use tokio::{net::TcpListener, time::sleep};
+use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_backpressure::{Handle, Rejected, llm::Dialect};
 
@@ -29,7 +29,7 @@ use self::{
     guard::Guarded,
     watched::{Seen, Watched},
 };
-use crate::clock::now;
+use crate::{clock::now, listen::serve_on_loopback};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -71,11 +71,7 @@ impl Proxy {
 
     /// Serves on a port of its own on loopback, until the runtime ends.
     pub async fn serve(&self) -> std::io::Result<SocketAddr> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let app = self.app();
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Ok(address)
+        serve_on_loopback(self.app()).await
     }
 
     /// Of the gate, where there is one.

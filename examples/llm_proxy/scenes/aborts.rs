@@ -52,11 +52,11 @@ pub async fn run(model: Model) -> Result<Verdict> {
         ours.orphans == 0,
         format!("the model still works on {} answers: on none", ours.orphans),
     );
-    // A step takes 2 to 6 ms; what is under way when the client leaves is lost, and the machine may be busy.
+    // The token of the step that is under way is lost, and one or two more where the machine is busy.
     verdict.check(
-        each(&ours) <= 6.0 && each(&ours) <= 0.25 * each(&deaf),
+        each(&ours) <= 2.0 && each(&ours) <= 0.25 * each(&deaf),
         format!(
-            "{:.1} tokens wasted for each who left: at most 6, and a quarter of the {:.1} of a model that does not hear of it",
+            "{:.1} tokens wasted for each who left: at most 2, and a quarter of the {:.1} of a model that does not hear of it",
             each(&ours),
             each(&deaf),
         ),
