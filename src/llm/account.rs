@@ -39,6 +39,8 @@ pub(super) struct Account {
     /// Tokens of giants that came first.
     ahead: u64,
     stage: Stage,
+    /// It has said that it is complete.
+    complete: bool,
     failed: Option<Outcome>,
 }
 
@@ -71,6 +73,7 @@ impl Account {
             tally: Tally::new(prompt),
             ahead,
             stage: Stage::Asked,
+            complete: false,
             failed: None,
             shared,
             call,
@@ -93,8 +96,14 @@ impl Account {
         match &meaning.kind {
             Kind::Content { .. } if self.stage == Stage::Asked => self.first_token(),
             Kind::Failed(failure) => self.fail(failure.outcome()),
+            Kind::End => self.complete = true,
             _ => {}
         }
+    }
+
+    /// Whether the answer is all there, though what brings it has not ended.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     fn first_token(&mut self) {
@@ -128,6 +137,7 @@ impl Account {
         let latency = now.saturating_sub(self.began);
         let output = self.tally.usage().output;
         self.stage = Stage::Answering;
+        self.complete = true;
         let normal = self
             .shared
             .latencies(|latencies| latencies.whole(now, output, latency));
@@ -172,8 +182,10 @@ impl Account {
                 }
                 self.report.outcome(Outcome::Success);
                 self.settle_used();
-                let call = &*self.call;
-                lock(&self.shared.state.learned).learn(&call.key, call.asked.model(), usage.output);
+                if self.complete || self.tally.is_reported() {
+                    let (call, learned) = (&*self.call, &self.shared.state.learned);
+                    lock(learned).learn(&call.key, call.asked.model(), usage.output);
+                }
             }
         }
         self.stage = Stage::Over;
@@ -197,7 +209,7 @@ impl Account {
         self.stage = Stage::Over;
     }
 
-    /// The client has left: what was streamed until then is paid for, and the prompt in any case.
+    /// The client has left in the middle: what was streamed until then is paid for, and the prompt in any case.
     fn left(&mut self) {
         if self.stage == Stage::Asked {
             let latency = self.shared.now().saturating_sub(self.began);
@@ -218,6 +230,8 @@ impl Account {
     fn settle_used(&self) {
         let usage = self.tally.usage();
         self.shared.state.recording.used(&usage);
+        let lasted = self.shared.now().saturating_sub(self.began);
+        self.shared.latencies(|latencies| latencies.lasted(lasted));
         self.settle(self.shared.settings.weights.cost(&usage));
     }
 
@@ -233,10 +247,14 @@ impl Drop for Account {
         if self.stage == Stage::Over {
             return;
         }
-        match std::thread::panicking() {
+        if self.complete {
+            // Clients do not wait for the end of the body.
+            self.close();
+        } else if std::thread::panicking() {
             // What panicked says nothing about load.
-            true => self.cut(Outcome::Ignore),
-            false => self.left(),
+            self.cut(Outcome::Ignore);
+        } else {
+            self.left();
         }
     }
 }

@@ -172,15 +172,15 @@ impl Entrance {
         deadline.saturating_sub(expected.unwrap_or_default())
     }
 
-    /// How long one waits that comes now.
+    /// How long one waits that comes now, as far as is known.
     fn wait(&self) -> Duration {
-        if self.handle.waiting() == 0 {
-            return Duration::ZERO;
+        let (waiting, running) = (self.handle.waiting(), self.handle.in_flight());
+        match waiting {
+            0 => Duration::ZERO,
+            waiting => self
+                .shared
+                .latencies(|latencies| latencies.wait(waiting, running)),
         }
-        let numbers = self.handle.snapshot();
-        let seconds = numbers.current_depth as f64 / numbers.throughput_rate;
-        // Nothing is known where nothing has come back yet.
-        Duration::try_from_secs_f64(seconds).unwrap_or_default()
     }
 
     /// The refusal of a request that cannot be answered in time, after it has waited. `None` where nobody is refused.

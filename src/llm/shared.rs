@@ -19,8 +19,8 @@ use crate::{
 pub(super) type Classify = dyn Fn(&request::Parts) -> Option<Dialect> + Send + Sync;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Once that many answers in a row came whole, their latency is learned from.
-const STREAMS_REMEMBERED: u32 = 64;
+/// For how many whole answers it is remembered that there are streams.
+const REMEMBERED: u32 = 64;
 /// Where the path of a request for an answer ends.
 const PATHS: [&str; 4] = [
     "/chat/completions",
@@ -113,8 +113,10 @@ pub(super) struct Latencies {
     streamed: Timed,
     /// To the end, by the size of the answer.
     whole: Timed,
-    /// Answers that came whole since the last one that was streamed.
-    whole_in_a_row: u32,
+    /// After how many more whole answers the last stream is forgotten.
+    streams_forgotten_in: u32,
+    /// How long an answer lasts, from admission to its end, in seconds: an average over some sixteen.
+    lasting: Option<f64>,
 }
 
 #[derive(Debug, Default)]
@@ -133,7 +135,7 @@ impl Latencies {
         ahead: u64,
         latency: Duration,
     ) -> Duration {
-        self.whole_in_a_row = 0;
+        self.streams_forgotten_in = REMEMBERED;
         self.streamed.at = now;
         self.streamed.norm.learn(prompt, ahead, latency)
     }
@@ -146,7 +148,7 @@ impl Latencies {
         output: u64,
         latency: Duration,
     ) -> Option<Duration> {
-        self.whole_in_a_row = self.whole_in_a_row.saturating_add(1);
+        self.streams_forgotten_in = self.streams_forgotten_in.saturating_sub(1);
         self.whole.at = now;
         let normal = self.whole.norm.learn(output, 0, latency);
         self.only_whole().then_some(normal)
@@ -163,6 +165,20 @@ impl Latencies {
     /// A request is let in whose answer is streamed. How many tokens of giants are ahead of it.
     pub(super) fn arrives(&mut self, now: Duration, prompt: u64) -> u64 {
         self.streamed.norm.arrives(now, prompt)
+    }
+
+    /// An answer has ended that lasted so long.
+    pub(super) fn lasted(&mut self, time: Duration) {
+        let seconds = time.as_secs_f64();
+        let lasting = self.lasting.get_or_insert(seconds);
+        *lasting += (seconds - *lasting) / 16.0;
+    }
+
+    /// How long one waits behind `waiting` others where `running` run at once, by Little's law.
+    pub(super) fn wait(&self, waiting: usize, running: usize) -> Duration {
+        let turns = (waiting as f64 + 1.0) / running.max(1) as f64;
+        let seconds = turns * self.lasting.unwrap_or(0.0);
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
     /// How long it takes at present until there is something to read, as far as is known. What was learned grows old: when nothing new
@@ -182,7 +198,7 @@ impl Latencies {
     }
 
     fn only_whole(&self) -> bool {
-        self.whole_in_a_row >= STREAMS_REMEMBERED || self.streamed.at.is_zero()
+        self.streams_forgotten_in == 0
     }
 }
 

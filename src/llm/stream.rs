@@ -172,10 +172,13 @@ where
         Poll::Ready(More::Read)
     }
 
-    /// Ends it with an error that the client understands.
+    /// Ends it, with an error that the client understands unless all has been said.
     fn cut(self: Pin<&mut Self>, cut: Cut) {
         let mut this = self.project();
         this.body.set(None);
+        if this.account.is_complete() {
+            return this.account.close();
+        }
         if this.passage.stop() {
             this.out.push_back(Bytes::from_static(b"\n\n"));
         }

@@ -92,7 +92,7 @@ pub enum ReleaseAt {
     Head,
 }
 
-/// When the latency is measured from which an adaptive limit learns.
+/// When the latency is measured from which an adaptive limit learns. Where a response carries a [`Report`], that says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SampleAt {

@@ -92,6 +92,33 @@ async fn one_that_waits_leaves_the_line_when_it_is_too_late() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_would_wait_too_long_is_refused_before_it_does() {
+    let gate = |_| BackpressureLayer::drop_oldest(2, 50);
+    let bench = Bench::over(gate, |layer| layer);
+    let lasts_two_seconds = || Script::new(&[TOKEN]).wait(2 * SECOND).then(DONE);
+    for _ in 0..5 {
+        text(bench.stream(lasts_two_seconds()).await).await;
+    }
+    // Two run, and ten wait for five times as long as one lasts.
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..12 {
+        bench.answers(lasts_two_seconds().streamed());
+        let call = bench.call(asks_for_stream());
+        clients.spawn(async move { text(call.await.unwrap()).await });
+    }
+    tokio::time::sleep(MILLI).await;
+    let (waiting, began) = (bench.layer.handle().waiting(), Instant::now());
+    let answer = bench.ask(by(10)).await;
+    assert_eq!((waiting, began.elapsed()), (10, Duration::ZERO));
+    assert_eq!(reason(&answer), Some(Reason::Deadline));
+    bench.answers(lasts_two_seconds().streamed());
+    let answer = bench.ask(by(13)).await;
+    assert_eq!(answer.status(), 200);
+    assert!(began.elapsed() <= 12 * SECOND, "{:?}", began.elapsed());
+    clients.join_all().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_was_let_in_in_time_is_left_alone() {
     let bench = Bench::new();
     bench.answers(Script::default().wait(60 * SECOND).then(TOKEN).streamed());

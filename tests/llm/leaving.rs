@@ -69,6 +69,19 @@ async fn one_that_leaves_in_the_middle_has_been_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_leaves_once_the_answer_is_complete_has_not_left_it() {
+    let bench = Bench::new();
+    let script = Script::new(&[TOKEN, USAGE, DONE]).hangs();
+    let mut answer = bench.stream(script).await;
+    for expected in [TOKEN, DONE] {
+        assert_eq!(frame(&mut answer).await, expected);
+    }
+    drop(answer);
+    assert_eq!(bench.seen()[0].charge().get(), 10);
+    assert_eq!(bench.samples(), [(0, Outcome::Success)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_leaves_while_it_is_read_or_waits_was_never_there() {
     let gate = |_| BackpressureLayer::drop_oldest(1, 5);
     let bench = Bench::over(gate, |layer| layer);

@@ -69,6 +69,15 @@ async fn a_pause_between_tokens_ends_the_stream_with_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_follows_an_answer_that_is_complete_though_the_model_hangs() {
+    let bench = Bench::with(|layer| layer.token_timeout(3 * SECOND));
+    let answer = bench.stream(Script::new(&[TOKEN, DONE]).hangs()).await;
+    assert_eq!(text(answer).await, [TOKEN, DONE].concat());
+    assert_eq!(bench.samples(), [(0, Outcome::Success)]);
+    assert_eq!(bench.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn half_an_event_is_not_sent_before_the_error() {
     let bench = Bench::with(|layer| layer.token_timeout(3 * SECOND));
     let script = Script::new(&[TOKEN, "data: {\"choi"]).hangs();
