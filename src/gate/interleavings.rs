@@ -14,7 +14,9 @@ use super::*;
 use crate::{
     interleavings::model,
     limit::{Limit, Sample},
+    queue::Kind,
     rate::TokenBucket,
+    slots::Turn,
     strategy::Strategy,
 };
 

@@ -1,6 +1,7 @@
 //! A gate for each key, under one ceiling.
 #![cfg(feature = "http")]
 
+mod ceiling;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod settled;

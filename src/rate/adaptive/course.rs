@@ -14,6 +14,8 @@ const REACHED: f64 = 0.9;
 /// The share that is enough if somebody found too little. Callers that come at random and do not wait leave a small burst
 /// unused for much of the time.
 const REACHED_IF_SHORT: f64 = 0.5;
+/// An upstream that tells a longer time does not hold growth up for longer: by then it is worth a try, whatever it said.
+const LONGEST_TOLD: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Course {
@@ -95,7 +97,9 @@ impl Course {
         let now = sample.at;
         self.refused = true;
         if let Some(told) = sample.retry_after {
-            self.not_before = self.not_before.max(now.saturating_add(told));
+            self.not_before = self
+                .not_before
+                .max(now.saturating_add(told.min(LONGEST_TOLD)));
         }
         let asked = now.saturating_sub(sample.latency);
         let known = |cut| asked < cut || now < settings.interval.saturating_add(cut);

@@ -122,6 +122,16 @@ fn growth_waits_for_the_time_that_the_upstream_told() {
 }
 
 #[test]
+fn a_time_beyond_a_minute_is_taken_for_a_minute() {
+    let rate = at(100.0);
+    let mut refusal = answer(MILLI, Outcome::Overload);
+    refusal.retry_after = Some(Duration::MAX);
+    rate.observe(&refusal);
+    let rates: Vec<_> = (0..61).map(|second| busy(&rate, second)).collect();
+    assert_eq!(rates[58..], [50.0, 50.0, 51.0]);
+}
+
+#[test]
 fn other_failures_and_callers_that_leave_change_nothing() {
     let rate = at(100.0);
     rate.observe(&answer(SECOND, Outcome::Ignore));
