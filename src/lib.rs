@@ -117,3 +117,8 @@ pub use self::{
 #[cfg(all(doctest, feature = "http"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So does that of the guide.
+#[cfg(all(doctest, feature = "llm"))]
+#[doc = include_str!("../docs/llm.md")]
+struct LlmGuide;

@@ -1,6 +1,6 @@
 //! Anthropic's events: the Messages API.
 
-use super::{Dialect, Kind, Meaning, Reported, failure::Failure, json, sse, text::Text};
+use super::{Dialect, Kind, Meaning, Reported, event, failure::Failure, json, sse, text::Text};
 
 /// Types of events are words.
 const LONGEST_TYPE: usize = 64;
@@ -14,7 +14,7 @@ const OF_EVENT: [&str; 6] = [
 ];
 
 pub(super) fn read(event: &sse::Event<'_>) -> Meaning {
-    let data = String::from_utf8_lossy(event.data());
+    let data = event::text(event.data());
     let mut of_type = None;
     let mut error = None;
     let mut reported = None;

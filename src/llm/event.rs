@@ -1,5 +1,7 @@
 //! What one event of a streamed answer says.
 
+use std::{borrow::Cow, str};
+
 use super::{Dialect, anthropic, failure::Failure, json, openai, sse};
 
 /// What one event of a stream means for whoever counts, measures or holds back. What is not known means nothing; it is never an
@@ -111,6 +113,15 @@ impl Reported {
             cached: self.cached.max(later.cached),
             output: self.output.max(later.output),
         }
+    }
+}
+
+/// `data` as text; what is no letter of any becomes one that says so.
+pub(super) fn text(data: &[u8]) -> Cow<'_, str> {
+    // The lossy way goes letter by letter, also where there is nothing to lose.
+    match str::from_utf8(data) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(data),
     }
 }
 

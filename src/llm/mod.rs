@@ -101,6 +101,7 @@
 // |---|---|
 // | `sse` | where an event begins and ends, and its data |
 // | `event`, `openai`, `anthropic`, `failure` | what it means |
+// | `glance` | the event that nearly all are, seen at once |
 // | `whole`, `tally` | an answer in one piece; what an answer has used |
 // | `request`, `deadline`, `request_id` | what a request says in its body and in its head |
 // | `dialect` | whose words, and the words |
@@ -124,6 +125,7 @@ mod dialect;
 mod event;
 mod failure;
 mod future;
+mod glance;
 mod json;
 mod layer;
 mod learned;

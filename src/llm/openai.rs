@@ -1,9 +1,9 @@
 //! OpenAI's events: chunks of chat completions and of completions, the Responses API, and what compatible servers make of them.
 
 use super::{
-    Dialect, Kind, Meaning, Reported,
+    Dialect, Kind, Meaning, Reported, event,
     failure::{self, Failure},
-    json, sse,
+    glance, json, sse,
     text::Text,
 };
 
@@ -15,15 +15,23 @@ const OF_CHUNK: [&str; 7] = [
 ];
 
 pub(super) fn read(event: &sse::Event<'_>) -> Meaning {
-    let data = String::from_utf8_lossy(event.data());
+    let data = event::text(event.data());
+    match glance::content(&data) {
+        Some(bytes) => Meaning::of(Kind::Content { bytes }),
+        None => study(&data, event.name()),
+    }
+}
+
+/// Whatever it is.
+pub(super) fn study(data: &str, name: &str) -> Meaning {
     if data.trim() == DONE {
         return Meaning::of(Kind::End);
     }
     let mut chunk = Chunk::default();
-    json::members_of(&data, &OF_CHUNK, |name, value| chunk.member(name, value));
+    json::members_of(data, &OF_CHUNK, |name, value| chunk.member(name, value));
     Meaning {
         reported: chunk.reported,
-        kind: chunk.kind(&data, event),
+        kind: chunk.kind(data, name),
     }
 }
 
@@ -59,13 +67,13 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    fn kind(&self, data: &str, event: &sse::Event<'_>) -> Kind {
+    fn kind(&self, data: &str, name: &str) -> Kind {
         let failed = |error| Kind::Failed(Failure::read(Dialect::OpenAi, error, data));
         if let Some(error) = self.error {
             return failed(error);
         }
         let of_type = self.of_type.as_deref().unwrap_or_default();
-        let is_error = self.is_error || of_type == "error" || event.name() == "error";
+        let is_error = self.is_error || of_type == "error" || name == "error";
         if is_error && self.choices.is_none() {
             return failed(data);
         }

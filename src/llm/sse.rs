@@ -129,7 +129,7 @@ impl Reader {
         }
         while used < chunk.len() {
             let rest = &chunk[used..];
-            let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+            let Some(end) = memchr::memchr2(b'\n', b'\r', rest) else {
                 self.keep(rest);
                 break;
             };

@@ -22,8 +22,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\n\r\
 /// A server, and the connections to it.
 #[derive(Debug)]
 pub struct Server {
-    /// Where the kernel accounts for its thread.
-    thread: String,
+    thread: Thread,
     connections: Vec<Connection>,
 }
 
@@ -57,27 +56,10 @@ impl Server {
     ///
     /// If there is no port, or no connection.
     pub fn start(app: Router) -> io::Result<Self> {
-        let (started, starting) = mpsc::channel();
-        thread::spawn(move || -> io::Result<()> {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await?;
-                let thread = fs::read_link("/proc/thread-self")?;
-                let _ = started.send((listener.local_addr()?, thread));
-                let listener = listener.tap_io(|stream| {
-                    let _ = stream.set_nodelay(true);
-                });
-                axum::serve(listener, app).await
-            })
-        });
-        let (address, thread) = starting
-            .recv()
-            .map_err(|_| io::Error::other("the server did not start"))?;
+        let (address, thread) = serve(app)?;
         let connections: io::Result<_> = (0..CONNECTIONS).map(|_| connect(address)).collect();
         Ok(Self {
-            thread: format!("/proc/{}/schedstat", thread.display()),
+            thread,
             connections: connections?,
         })
     }
@@ -91,7 +73,7 @@ impl Server {
     pub fn load(&mut self, round: Duration, status: u16) -> io::Result<Served> {
         let mut latencies: Vec<u32> = Vec::with_capacity(1 << 16);
         let mut right = 0;
-        let ran = self.ran()?;
+        let ran = self.thread.ran()?;
         let begin = Instant::now();
         for connection in &mut self.connections {
             connection.ask(begin)?;
@@ -114,7 +96,7 @@ impl Server {
                 }
             }
         }
-        let ran = self.ran()? - ran;
+        let ran = self.thread.ran()? - ran;
         let count = latencies.len();
         let (_, p99, _) = latencies.select_nth_unstable(count * 99 / 100);
         Ok(Served {
@@ -125,10 +107,44 @@ impl Server {
             right: right as f64 / count as f64,
         })
     }
+}
 
-    /// For how long its thread has run.
-    fn ran(&self) -> io::Result<Duration> {
-        let stat = fs::read_to_string(&self.thread)?;
+/// Serves `app` on a thread of its own, and says where.
+///
+/// # Errors
+///
+/// If there is no port.
+pub(crate) fn serve(app: Router) -> io::Result<(SocketAddr, Thread)> {
+    let (started, starting) = mpsc::channel();
+    thread::spawn(move || -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let thread = fs::read_link("/proc/thread-self")?;
+            let _ = started.send((listener.local_addr()?, thread));
+            let listener = listener.tap_io(|stream| {
+                let _ = stream.set_nodelay(true);
+            });
+            axum::serve(listener, app).await
+        })
+    });
+    let (address, thread) = starting
+        .recv()
+        .map_err(|_| io::Error::other("the server did not start"))?;
+    let thread = Thread(format!("/proc/{}/schedstat", thread.display()));
+    Ok((address, thread))
+}
+
+/// Where the kernel accounts for a thread.
+#[derive(Debug)]
+pub(crate) struct Thread(String);
+
+impl Thread {
+    /// For how long it has run.
+    pub(crate) fn ran(&self) -> io::Result<Duration> {
+        let stat = fs::read_to_string(&self.0)?;
         let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse().ok());
         nanos
             .map(Duration::from_nanos)

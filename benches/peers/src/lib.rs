@@ -16,6 +16,7 @@ pub mod report;
 pub mod rounds;
 pub mod scores;
 pub mod soak;
+pub mod tokens;
 pub mod waiters;
 
 use std::fmt;
