@@ -177,14 +177,11 @@ impl<T> Admission<T> {
             return self.collect(room, ticket, now);
         }
         self.turn(room, now, wake);
-        let may_take = match self.queue.state(ticket) {
-            // The turn was this one's.
-            state if state.has_slot() => return self.collect(room, ticket, now),
-            // Too late by the clock, but if a slot is free a refusal would help nobody.
-            State::Refused(reason) => kind == Kind::Parked && reason == Reason::MaxWait,
-            _ => kind == Kind::Parked,
-        };
-        if may_take {
+        if self.queue.state(ticket).has_slot() {
+            return self.collect(room, ticket, now);
+        }
+        // Also too late by the clock: if a slot is free, a refusal would help nobody.
+        if kind == Kind::Parked {
             let demand = self.queue.demand(ticket);
             if let Ok(in_flight) = room.try_take(Turn::Open, now, demand) {
                 let answer = self.admitted(ticket, in_flight, now, now);
@@ -341,5 +338,7 @@ impl<T> Admission<T> {
 
 #[cfg(all(test, not(backpressure_loom)))]
 mod model;
+#[cfg(all(test, not(backpressure_loom)))]
+mod paced;
 #[cfg(all(test, not(backpressure_loom)))]
 mod tests;

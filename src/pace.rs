@@ -85,7 +85,7 @@ impl Pace {
 /// reads the same wherever it is written.
 pub(crate) fn jittered(hint: Duration, random: u64) -> Duration {
     const WHOLE: u64 = 10_000;
-    let share = WHOLE * 7 / 10 + mixed(random) % (WHOLE * 6 / 10 + 1);
+    let share = WHOLE * 7 / 10 + mixed(random) % (WHOLE * 6 / 10);
     let micros = hint.min(LONGEST).as_micros() as u64;
     Duration::from_millis(micros * share / WHOLE / 1000).clamp(SHORTEST, LONGEST)
 }
@@ -157,6 +157,7 @@ mod tests {
         assert_eq!(pace.retry_after(seconds(3600), 60, 0), seconds(1));
         pace.observe(seconds(3601), counts(1060, 0));
         assert_eq!(pace.retry_after(seconds(3601), 1061, 0), MILLI);
+        assert_eq!(pace.throughput(seconds(3601), 1061), 1000.0);
     }
 
     #[test]
@@ -167,6 +168,8 @@ mod tests {
         pace.observe(seconds(1), counts(1000, 0));
         pace.observe(seconds(2), counts(1010, 0));
         assert_eq!(pace.throughput(seconds(2), 1010), 10.0);
+        assert_eq!(pace.throughput(Duration::from_millis(2999), 1030), 10.0);
+        assert_eq!(pace.throughput(seconds(3), 1030), 20.0);
         assert_eq!(pace.throughput(seconds(12), 1010), 0.0, "idle since");
     }
 
@@ -181,5 +184,13 @@ mod tests {
             jittered(seconds(60), 3)
         );
         assert!((0..1000).all(|n| jittered(seconds(60), n) <= seconds(60)));
+    }
+
+    #[test]
+    fn numbers_are_mixed_as_its_authors_do() {
+        // The first two of SplitMix64 with seed 0, and the first with seed 1234567.
+        assert_eq!(mixed(0), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(mixed(0x9e37_79b9_7f4a_7c15), 0x6e78_9e6a_a1b9_65f4);
+        assert_eq!(mixed(1_234_567), 6_457_827_717_110_365_317);
     }
 }

@@ -254,9 +254,45 @@ mod tests {
     }
 
     #[test]
+    fn an_episode_lasts_while_more_than_half_is_in_flight() {
+        let slots = Slots::new(10);
+        for _ in 0..6 {
+            slots.try_take(Turn::Open).unwrap();
+        }
+        assert!(slots.found_full(slots.read()));
+        slots.try_take(Turn::Open).unwrap();
+        assert!(!slots.found_full(slots.read()), "six of ten were in flight");
+        slots.give_back();
+        slots.give_back();
+        slots.try_take(Turn::Open).unwrap();
+        assert!(slots.found_full(slots.read()), "five of ten were");
+    }
+
+    #[test]
     fn a_draining_gate_has_nothing_free() {
         let slots = Slots::new(2);
         slots.drain();
         assert!(slots.try_take(Turn::Open).unwrap_err().draining());
+    }
+
+    #[test]
+    fn a_look_says_what_a_try_would_and_takes_nothing() {
+        let slots = Slots::new(1);
+        assert_eq!(slots.look(Turn::Open), Ok(()));
+        assert_eq!(slots.try_take(Turn::Open), Ok(1));
+        assert_eq!(slots.look(Turn::Open), Err(slots.read()));
+    }
+
+    #[test]
+    fn a_slot_taken_anyway_is_counted_and_has_to_come_back() {
+        let slots = Slots::new(1);
+        assert_eq!(slots.take_anyway(), 1);
+        assert_eq!(slots.take_anyway(), 2);
+        assert_eq!(slots.take_anyway(), 3);
+        assert_eq!(slots.give_back(), slots.read());
+        assert_eq!(slots.give_back().in_flight(), 1);
+        assert!(slots.try_take(Turn::Open).is_err());
+        assert_eq!(slots.give_back().in_flight(), 0);
+        assert_eq!(slots.try_take(Turn::Open), Ok(1));
     }
 }

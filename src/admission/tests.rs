@@ -50,22 +50,34 @@ impl Core {
 
     /// As a gate does it: first the try, then the queue. Gives what wakes the waiter as well.
     pub(super) fn arrive(&mut self, kind: Kind) -> (Arrival, u64) {
+        self.arrive_asking(kind, Demand::default())
+    }
+
+    pub(super) fn arrive_asking(&mut self, kind: Kind, demand: Demand) -> (Arrival, u64) {
         let turn = match kind {
             Kind::InCall => Turn::AfterTheQueue,
             Kind::Parked => Turn::Open,
         };
-        if let Ok(in_flight) = self.room.slots.try_take(turn) {
+        if let Ok(in_flight) = self.room.try_take(turn, self.now, demand) {
             return (Arrival::Admitted(in_flight), 0);
         }
+        self.arrive_late(kind, demand)
+    }
+
+    /// Where there was no slot when it tried, though there may be one by now.
+    pub(super) fn arrive_late(&mut self, kind: Kind, demand: Demand) -> (Arrival, u64) {
         let token = self.token();
-        let arrival = self.run(|a, room, now, wake| {
-            a.arrive(room, kind, Demand::default(), now, &mut Some(token), wake)
-        });
+        let arrival = self
+            .run(|a, room, now, wake| a.arrive(room, kind, demand, now, &mut Some(token), wake));
         (arrival, token)
     }
 
     pub(super) fn wait(&mut self, kind: Kind) -> (Ticket, u64) {
-        match self.arrive(kind) {
+        self.wait_asking(kind, Demand::default())
+    }
+
+    pub(super) fn wait_asking(&mut self, kind: Kind, demand: Demand) -> (Ticket, u64) {
+        match self.arrive_asking(kind, demand) {
             (Arrival::Waiting(ticket), token) => (ticket, token),
             other => panic!("should wait, but {other:?}"),
         }
@@ -94,6 +106,11 @@ impl Core {
         }
     }
 
+    /// Time passes, and nobody looks at the queue.
+    pub(super) fn stand_still(&mut self, time: Duration) {
+        self.now += time;
+    }
+
     /// Time passes, and whoever watches the queue looks at it when it asked for that.
     pub(super) fn pass(&mut self, time: Duration) {
         let until = self.now + time;
@@ -105,7 +122,7 @@ impl Core {
     }
 }
 
-fn rules(strategy: Strategy, max_waiting: usize) -> Rules {
+pub(super) fn rules(strategy: Strategy, max_waiting: usize) -> Rules {
     Rules {
         strategy,
         max_waiting,
@@ -113,7 +130,7 @@ fn rules(strategy: Strategy, max_waiting: usize) -> Rules {
     }
 }
 
-fn admitted(answer: Answer) -> bool {
+pub(super) fn admitted(answer: Answer) -> bool {
     matches!(answer, Answer::Admitted { .. })
 }
 
@@ -128,6 +145,25 @@ fn waiters_in_calls_are_served_in_order_and_nobody_passes_them() {
         assert!(matches!(core.arrive(Kind::InCall).0, Arrival::Waiting(_)));
         assert!(admitted(core.ask(Kind::InCall, *ticket).0), "the {nth}th");
     }
+}
+
+#[test]
+fn an_arrival_takes_the_slot_that_came_free_since_it_tried() {
+    for kind in [Kind::InCall, Kind::Parked] {
+        let mut core = Core::new(1, rules(Strategy::Block, 10));
+        let arrival = core.arrive_late(kind, Demand::default()).0;
+        assert_eq!(arrival, Arrival::Admitted(1));
+    }
+}
+
+#[test]
+fn a_parked_arrival_takes_the_slot_that_came_free_for_one_who_has_not_come() {
+    let mut core = Core::new(1, rules(Strategy::Block, 10));
+    core.arrive(Kind::Parked);
+    core.wait(Kind::Parked);
+    core.release();
+    let arrival = core.arrive_late(Kind::Parked, Demand::default()).0;
+    assert_eq!(arrival, Arrival::Admitted(1));
 }
 
 #[test]
@@ -201,7 +237,7 @@ fn drop_oldest_evicts_the_longest_waiter() {
     let mut core = Core::new(1, rules(Strategy::DropOldest, 2));
     core.arrive(Kind::InCall);
     let (oldest, token) = core.wait(Kind::InCall);
-    core.now += 5 * MILLI;
+    core.stand_still(5 * MILLI);
     core.wait(Kind::InCall);
     core.wait(Kind::InCall);
     assert!(core.woken.contains(&token));
@@ -258,6 +294,60 @@ fn waiting_ends_at_max_wait_and_a_slot_that_is_free_then_is_taken() {
     assert_eq!(core.ask(Kind::Parked, refused).0, expected);
     core.release();
     assert!(admitted(core.ask(Kind::Parked, lucky).0));
+}
+
+#[test]
+fn a_call_that_was_refused_stays_so_though_a_slot_came_free_before_it_asked() {
+    let max_wait = Some(10 * MILLI);
+    let mut core = Core::new(
+        1,
+        Rules {
+            max_wait,
+            ..rules(Strategy::DropOldest, 10)
+        },
+    );
+    core.arrive(Kind::InCall);
+    let (late, _) = core.wait(Kind::InCall);
+    core.pass(10 * MILLI);
+    core.release();
+    let refused = Answer::Rejected {
+        reason: Reason::MaxWait,
+        waited: 10 * MILLI,
+    };
+    assert_eq!(core.ask(Kind::InCall, late).0, refused);
+    assert_eq!(core.room.slots.read().in_flight(), 0);
+}
+
+#[test]
+fn who_asks_when_a_slot_kept_for_another_has_run_out_gets_it() {
+    let mut core = Core::new(1, rules(Strategy::Block, 10));
+    core.arrive(Kind::Parked);
+    let (proven, _) = core.wait(Kind::Parked);
+    let (behind, _) = core.wait(Kind::InCall);
+    core.release();
+    core.arrive(Kind::Parked);
+    assert_eq!(core.ask(Kind::Parked, proven).0, Answer::Waiting);
+    core.release();
+    assert_eq!(core.room.slots.read().in_flight(), 1, "kept");
+    core.stand_still(GRACE);
+    assert!(admitted(core.ask(Kind::InCall, behind).0));
+    assert_eq!(core.room.slots.read().in_flight(), 1);
+}
+
+#[test]
+fn what_a_waiter_asks_for_is_spent_when_it_is_granted() {
+    let mut core = Core::new(1, rules(Strategy::Block, 10));
+    core.arrive(Kind::InCall);
+    let (ticket, _) = core.wait(Kind::InCall);
+    core.stand_still(5 * MILLI);
+    core.release();
+    core.stand_still(3 * MILLI);
+    let answer = Answer::Admitted {
+        in_flight: 1,
+        waited: 8 * MILLI,
+        spent: 5 * MILLI,
+    };
+    assert_eq!(core.ask(Kind::InCall, ticket).0, answer);
 }
 
 #[test]

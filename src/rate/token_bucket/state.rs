@@ -258,3 +258,22 @@ impl Cell {
             .store(per_second.to_bits(), Ordering::Release);
     }
 }
+
+#[cfg(all(test, not(backpressure_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_change_of_the_rate_moves_the_word_on_to_the_scale_that_was_not_in_use() {
+        let mut word = Word(0).with_due(MAX_DUE);
+        for change in 0..8 {
+            assert_eq!(word.age(), change % 4);
+            assert_eq!(word.slot() as u64, change % 2);
+            assert_eq!(word.due(), MAX_DUE);
+            let next_slot = word.next_slot();
+            assert_ne!(next_slot, word.slot(), "nobody reads it");
+            word = word.aged();
+            assert_eq!(word.slot(), next_slot);
+        }
+    }
+}

@@ -108,6 +108,13 @@ fn no_cost_and_no_time_is_too_large() {
 }
 
 #[test]
+fn what_costs_nothing_does_not_tell_the_bucket_the_time() {
+    let bucket = TokenBucket::per_second(10);
+    assert_eq!(bucket.spend(Duration::from_secs(10), 0), Ok(()));
+    assert_eq!(bucket.spend(Duration::from_secs(5), 10), Ok(()));
+}
+
+#[test]
 fn a_rate_of_zero_leaves_what_is_left_and_nothing_more() {
     let bucket = TokenBucket::per_second(10);
     bucket.spend(at(0), 4).unwrap();
@@ -180,6 +187,13 @@ fn any_rate_between_a_lifetime_and_a_tenth_of_a_nanosecond_is_held() {
 }
 
 #[test]
+fn its_debug_form_says_how_much_it_lets_in() {
+    let bucket = TokenBucket::per_second(50).burst(100);
+    let form = "TokenBucket { per_second: 50.0, burst: 100, .. }";
+    assert_eq!(format!("{bucket:?}"), form);
+}
+
+#[test]
 fn wrong_settings_are_refused_with_their_values() {
     let error = |result: Result<TokenBucket, ConfigError>| result.unwrap_err().to_string();
     assert_eq!(
@@ -199,6 +213,8 @@ fn wrong_settings_are_refused_with_their_values() {
         "burst is 0, but must be at least 1"
     );
     assert!(TokenBucket::per_second(1).try_burst(LONGEST + 1).is_err());
+    assert!(TokenBucket::try_per(1, at(LONGEST)).is_ok());
+    assert!(TokenBucket::try_per(1, at(LONGEST + 1)).is_err());
     assert!(TokenBucket::try_per(1, Duration::MAX).is_err());
     assert!(TokenBucket::try_per(10, at(1)).is_ok());
 }
