@@ -37,6 +37,7 @@ fn without_rates_only_slots_are_taken() {
 #[test]
 fn what_stood_in_the_way_is_named() {
     let room = ten_a_second(2);
+    assert!(room.has_rates());
     assert_eq!(take(&room, 4), Ok(1));
     assert_eq!(take(&room, 11).unwrap_err().reason(), Reason::OverBurst);
     let short = Short::Wait(Duration::from_millis(200));
