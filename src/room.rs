@@ -4,7 +4,7 @@
 //! taken one after the other: what is taken from the first and given back when the second refuses has meanwhile refused
 //! somebody else. So a lock makes several one; and those who give back need none.
 
-use std::time::Duration;
+use std::{cmp::Ordering, time::Duration};
 
 use crate::{
     ConfigError, Demand, Reason,
@@ -12,7 +12,7 @@ use crate::{
     limit::Sample,
     rate::{Rate, Short},
     slots::{Slots, Turn, Word},
-    sync::{AtomicBool, Mutex, Ordering, lock},
+    sync::{self, AtomicBool, Mutex, lock},
 };
 
 #[derive(Debug)]
@@ -164,10 +164,10 @@ impl Room {
         for kept in self.rates() {
             kept.with(|rate| {
                 let (reserved, actual) = (rate.cost(&reserved), rate.cost(&actual));
-                if actual > reserved {
-                    rate.owe(now, actual - reserved);
-                } else if actual < reserved {
-                    rate.refund(now, spent, reserved - actual);
+                match actual.cmp(&reserved) {
+                    Ordering::Greater => rate.owe(now, actual - reserved),
+                    Ordering::Less => rate.refund(now, spent, reserved - actual),
+                    Ordering::Equal => {}
                 }
             });
         }
@@ -241,12 +241,12 @@ impl Kept {
     /// `None` if it has panicked, now or before.
     #[inline]
     fn with<R>(&self, f: impl FnOnce(&dyn Rate) -> R) -> Option<R> {
-        if self.broken.load(Ordering::Relaxed) {
+        if self.broken.load(sync::Ordering::Relaxed) {
             return None;
         }
         let result = contained(|| f(&*self.rate));
         if result.is_none() {
-            self.broken.store(true, Ordering::Relaxed);
+            self.broken.store(true, sync::Ordering::Relaxed);
         }
         result
     }
@@ -259,3 +259,6 @@ fn longer(a: Short, b: Short) -> Short {
         (never @ Short::Never { .. }, _) | (_, never) => never,
     }
 }
+
+#[cfg(all(test, not(backpressure_loom)))]
+mod tests;

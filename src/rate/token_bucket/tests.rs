@@ -187,6 +187,23 @@ fn any_rate_between_a_lifetime_and_a_tenth_of_a_nanosecond_is_held() {
 }
 
 #[test]
+fn the_window_is_the_time_in_which_the_burst_comes() {
+    let bucket = TokenBucket::per_second(50).burst(100);
+    assert_eq!(bucket.quota(at(0)).window, Duration::from_secs(2));
+    let bucket = TokenBucket::per_second(3).burst(1);
+    assert_eq!(bucket.quota(at(0)).window, at(333_333_334));
+    bucket.set_per_second(at(0), 0.0);
+    assert_eq!(bucket.quota(at(0)).window, Duration::MAX);
+}
+
+#[test]
+fn the_last_moment_of_the_clock_can_be_waited_for_and_none_after_it() {
+    let scale = Scale::new(1, at(1), 1);
+    assert_eq!(scale.until(LONGEST, 0), at(LONGEST));
+    assert_eq!(scale.until(LONGEST + 1, 0), Duration::MAX);
+}
+
+#[test]
 fn its_debug_form_says_how_much_it_lets_in() {
     let bucket = TokenBucket::per_second(50).burst(100);
     let form = "TokenBucket { per_second: 50.0, burst: 100, .. }";
