@@ -244,7 +244,7 @@ impl Found {
         let mut text = String::from(
             "Nanoseconds per call over a service that is at once ready with its answer, in the way in which axum calls it; in \
              brackets\nthe allocations, where there are any. One thread admits 90 000 calls a second where the limit finds itself, \
-             since each of\nthem is a sample then; all else is as many as there can be.\n\n\
+             of which it\ntakes a share for samples; all else is as many as there can be.\n\n\
              | | admitted | two threads share the limit | refused | two threads |\n|---|---|---|---|---|\n",
         );
         for (title, path, admitted, refused) in COMPARED {
