@@ -184,7 +184,7 @@ impl<S, P> Backpressure<S, P> {
             return ResponseFuture::ready(inner, request, None, protocol);
         }
         let gate = seen.gate.as_ref().unwrap_or(self.parked.gate());
-        if !gate.has_rates() && seen.gate.is_none() {
+        if seen.gate.is_none() && !gate.spends(seen.demand) {
             // Apart from what follows, so that the claim stays in registers.
             if let Some(claim) = gate.claim_slot() {
                 return ResponseFuture::ready(inner, request, Some(claim), protocol);
@@ -193,7 +193,7 @@ impl<S, P> Backpressure<S, P> {
         self.call_unhurried(inner, request, seen, protocol)
     }
 
-    /// Where there are rates, or gates of keys, or no slot is free.
+    /// Where there is something to spend, or a key, or no slot is free.
     #[inline(never)]
     fn call_unhurried<Req>(
         &self,
@@ -207,7 +207,7 @@ impl<S, P> Backpressure<S, P> {
         P: Protocol<Req, S::Response, S::Error>,
     {
         let gate = seen.gate.as_ref().unwrap_or(self.parked.gate());
-        if seen.gate.is_some() && !gate.may_wait() {
+        if !gate.may_wait() {
             return match gate.claim_or_reject(seen.demand) {
                 Ok(claim) if gate.has_remote() => {
                     ResponseFuture::admitted(inner, request, claim.keep(), protocol)

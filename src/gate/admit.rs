@@ -49,7 +49,7 @@ impl Gate {
         }
         match self.room.slots.try_take(Turn::AfterTheQueue) {
             Ok(in_flight) => Ok(Begun::new(self, in_flight, None)),
-            Err(word) => self.full(Full::Slots(word)),
+            Err(word) => self.full(Full::Slots(word), demand),
         }
     }
 
@@ -61,7 +61,7 @@ impl Gate {
             .try_take(Turn::AfterTheQueue, spent.at, spent.demand());
         match taken {
             Ok(in_flight) => Ok(Begun::new(self, in_flight, Some(spent))),
-            Err(full) => self.full(full),
+            Err(full) => self.full(full, demand),
         }
     }
 
@@ -81,17 +81,18 @@ impl Gate {
                 if !self.settings.shadow {
                     return Err(rejected);
                 }
-                Ok(Claim::new(self, self.room.slots.take_anyway(), None))
+                let in_flight = self.room.slots.take_anyway();
+                Ok(Claim::new(self, in_flight, Spent::nothing(demand)))
             }
         }
     }
 
     #[cold]
-    fn full(self: &Arc<Self>, full: Full) -> Result<Begun<'_>, Rejected> {
+    fn full(self: &Arc<Self>, full: Full, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
         let rejected = self.reject(full.reason(), Duration::ZERO, full.short());
         if self.settings.shadow {
             let in_flight = self.room.slots.take_anyway();
-            return Ok(Begun::new(self, in_flight, None));
+            return Ok(Begun::new(self, in_flight, Spent::nothing(demand)));
         }
         Err(rejected)
     }

@@ -41,7 +41,8 @@ pub struct Charge {
 struct Shared {
     gate: Arc<Gate>,
     reserved: u64,
-    spent: Duration,
+    /// When it was taken from the rates. `None` if it was not, which the shadow lets pass.
+    spent: Option<Duration>,
     actual: AtomicU64,
     /// What the rates have been told.
     settled: AtomicU64,
@@ -56,7 +57,7 @@ struct Shared {
 }
 
 impl Charge {
-    pub(super) fn new(gate: &Arc<Gate>, reserved: Demand, spent: Duration) -> Self {
+    pub(super) fn new(gate: &Arc<Gate>, reserved: Demand, spent: Option<Duration>) -> Self {
         let cost = reserved.cost();
         Self {
             shared: Arc::new(Shared {
@@ -136,9 +137,9 @@ impl Shared {
     fn settle(&self) {
         let actual = self.actual.load(Ordering::SeqCst);
         let before = self.settled.swap(actual, Ordering::SeqCst);
-        if before != actual {
+        if let Some(spent) = self.spent.filter(|_| before != actual) {
             let (before, actual) = (Demand::of(before), Demand::of(actual));
-            self.gate.settle(self.spent, before, actual);
+            self.gate.settle(spent, before, actual);
         }
     }
 }

@@ -172,7 +172,7 @@ impl Gate {
     /// Whether it is to be remembered what a request asked for. Without a rate there is nothing to spend, but a request that asks
     /// for something has a [`Charge`] all the same.
     #[inline]
-    fn spends(&self, demand: Option<Demand>) -> bool {
+    pub(crate) fn spends(&self, demand: Option<Demand>) -> bool {
         demand.is_some() || self.has_rates()
     }
 
@@ -247,6 +247,7 @@ impl Gate {
     }
 
     fn take_back(self: &Arc<Self>, spent: Option<Spent>) {
+        let spent = spent.filter(|spent| spent.taken);
         if let Some(spent) = spent {
             let now = self.clock.now();
             self.room.refund(now, spent.at, spent.demand());

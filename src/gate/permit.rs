@@ -298,9 +298,9 @@ pub(super) struct Rare {
 
 impl Rare {
     pub(super) fn charged(spent: Spent, gate: &Arc<Gate>) -> Option<Box<Self>> {
-        let charge = Some(Charge::new(gate, spent.demand?, spent.at));
+        let at = spent.taken.then_some(spent.at);
         Some(Box::new(Self {
-            charge,
+            charge: Some(Charge::new(gate, spent.demand?, at)),
             above: None,
         }))
     }

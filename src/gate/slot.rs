@@ -171,11 +171,26 @@ pub(super) struct Spent {
     pub(super) at: Duration,
     /// `None` for what every request asks for; then there is nothing to correct.
     pub(super) demand: Option<Demand>,
+    /// Not of one that is let in only since the gate is in the shadow: there is nothing to give back, and nobody else to ask.
+    pub(super) taken: bool,
 }
 
 impl Spent {
     pub(super) fn new(at: Duration, demand: Option<Demand>) -> Self {
-        Self { at, demand }
+        Self {
+            at,
+            demand,
+            taken: true,
+        }
+    }
+
+    /// What was asked for by one who is let in although there was no room.
+    pub(super) fn nothing(demand: Option<Demand>) -> Option<Self> {
+        Some(Self {
+            at: Duration::ZERO,
+            demand: Some(demand?),
+            taken: false,
+        })
     }
 
     pub(super) fn demand(self) -> Demand {
@@ -229,6 +244,9 @@ impl Slot {
     /// Asks the rate that is counted elsewhere, if there is one.
     pub(crate) fn ask_remote(&self) -> Option<Deciding> {
         let remote = self.gate.settings.remote.as_ref()?;
+        if self.spent.is_none_or(|spent| !spent.taken) {
+            return None;
+        }
         let demand = self.spent.map(Spent::demand).unwrap_or_default();
         Some(remote.spend(&demand))
     }

@@ -1,9 +1,15 @@
 //! What reaches the ceiling of a request that ran at its key's gate.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Ready,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt, stream};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -115,4 +121,46 @@ async fn a_key_whose_limit_adapts_moves_alone() {
     let limits = ["/a", "/b"].map(|path| handle.key(&path.to_owned()).unwrap().limit());
     assert_eq!(limits, [5, 20]);
     assert_eq!(handle.limit(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_panics_teaches_the_ceiling_nothing_and_keeps_no_slot() {
+    let ceiling = || ten_each(BackpressureLayer::adaptive(Everything));
+    let in_the_call = service_fn(|_: Request<()>| -> Ready<Answered> { panic!("in the call") });
+    let in_the_answer = service_fn(async |_: Request<()>| -> Answered {
+        sleep(Duration::from_millis(5)).await;
+        panic!("in the answer")
+    });
+    let layer = ceiling();
+    let mut service = layer.layer(in_the_call);
+    let request = Request::builder().uri("/a").body(()).unwrap();
+    catch_unwind(AssertUnwindSafe(|| service.call(request))).unwrap_err();
+    assert_eq!(
+        (layer.handle().in_flight(), layer.handle().limit()),
+        (0, 64)
+    );
+    let layer = ceiling();
+    let request = Request::builder().uri("/a").body(()).unwrap();
+    let answer = layer.layer(in_the_answer).oneshot(request);
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_err();
+    assert_eq!(
+        (layer.handle().in_flight(), layer.handle().limit()),
+        (0, 64)
+    );
+}
+
+type Answered = Result<Response<Full<Bytes>>, Infallible>;
+
+/// Falls with whatever it is told.
+#[derive(Debug)]
+struct Everything;
+
+impl Limit for Everything {
+    fn limit(&self) -> usize {
+        64
+    }
+
+    fn update(&mut self, _: &Sample) -> usize {
+        1
+    }
 }

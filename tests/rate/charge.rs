@@ -196,3 +196,37 @@ async fn a_refund_lets_in_who_waits_for_it() {
     let second = tokio::time::timeout(SECOND, second).await.unwrap();
     assert_eq!(second.unwrap().status(), 200);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_asks_for_something_has_one_under_each_strategy_and_without_a_rate() {
+    let layers = [
+        BackpressureLayer::drop_newest(5),
+        BackpressureLayer::drop_newest(5).max_waiting(5),
+        BackpressureLayer::drop_oldest(5, 5),
+        BackpressureLayer::block(5),
+    ];
+    for layer in layers {
+        let said = format!("{layer:?}");
+        let service = layer
+            .cost(|_| 3)
+            .layer(answering(|charge| assert_eq!(charge.reserved(), 3)));
+        let response = service.oneshot(Request::new(())).await.unwrap();
+        assert_eq!(response.status(), 200, "{said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_shadow_it_is_there_and_what_was_not_spent_is_not_settled() {
+    for actual in [0, 5000] {
+        let rate = Arc::new(TokenBucket::per_hour(1).burst(150));
+        let layer = BackpressureLayer::rate(Arc::clone(&rate)).cost(|_| 100);
+        let layer = layer.shadow();
+        let first = layer.layer(answering(|charge| charge.set(100)));
+        drop(first.oneshot(Request::new(())).await.unwrap());
+        let left = || rate.quota(Duration::ZERO).remaining;
+        assert_eq!(left(), 50);
+        let second = layer.layer(answering(move |charge| charge.set(actual)));
+        drop(second.oneshot(Request::new(())).await.unwrap());
+        assert_eq!(left(), 50, "the second found too little, and used {actual}");
+    }
+}

@@ -235,3 +235,20 @@ async fn a_local_pace_comes_before_the_question() {
     assert!(second.await.is_ok());
     assert_eq!(store.asked.lock().unwrap().len(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn in_the_shadow_who_finds_no_slot_is_let_in_without_asking_elsewhere() {
+    let store = Store::answering([Answer::Admit]);
+    let layer = BackpressureLayer::drop_newest(1).and_shared_rate(store.clone());
+    let layer = layer.shadow();
+    let stays = service_fn(async |_: Request<()>| {
+        std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>().await
+    });
+    let mut first = Box::pin(layer.layer(stays).oneshot(Request::new(())));
+    assert!(first.as_mut().now_or_never().is_none());
+    assert_eq!(get(&layer, Request::new(())).await.status(), StatusCode::OK);
+    assert_eq!(layer.handle().snapshot().dropped_count, 1);
+    assert_eq!(store.asked.lock().unwrap().len(), 1);
+    drop(first);
+    assert_eq!(layer.handle().in_flight(), 0);
+}
