@@ -21,6 +21,7 @@ use crate::{
 /// When the response has ended, was dropped or failed, the rates are settled with what was said last: what is missing is
 /// owed, and is worked off before anybody else is let in; what was too much is given back. A correction that comes even later
 /// counts at once, but not where a rate is shared by many machines. Left alone, the charge stays what it was, also if the caller leaves: the work was begun.
+/// A request that is exempt has none. One that only the shadow lets in has one that settles nothing.
 ///
 /// ```
 /// use axum::Extension;
