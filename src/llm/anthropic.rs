@@ -1,6 +1,6 @@
 //! Anthropic's events: the Messages API.
 
-use super::{Dialect, Kind, Meaning, Reported, event, failure::Failure, json, sse, text::Text};
+use super::{Dialect, Kind, Meaning, Reported, failure::Failure, json, text::Text};
 
 /// Types of events are words.
 const LONGEST_TYPE: usize = 64;
@@ -13,13 +13,13 @@ const OF_EVENT: [&str; 6] = [
     "delta",
 ];
 
-pub(super) fn read(event: &sse::Event<'_>) -> Meaning {
-    let data = event::text(event.data());
+/// Whatever it is.
+pub(super) fn study(data: &str, name: &str) -> Meaning {
     let mut of_type = None;
     let mut error = None;
     let mut reported = None;
     let mut content = Text::default();
-    json::members_of(&data, &OF_EVENT, |name, value| match name {
+    json::members_of(data, &OF_EVENT, |member, value| match member {
         "type" => of_type = json::string(value, LONGEST_TYPE),
         "error" => error = Some(value),
         "usage" => reported = Reported::read(value),
@@ -31,11 +31,11 @@ pub(super) fn read(event: &sse::Event<'_>) -> Meaning {
         "content_block" | "delta" => content = content_of(value),
         _ => {}
     });
-    let kind = match of_type.as_deref().unwrap_or(event.name()) {
+    let kind = match of_type.as_deref().unwrap_or(name) {
         "error" => Kind::Failed(Failure::read(
             Dialect::Anthropic,
-            error.unwrap_or(&data),
-            &data,
+            error.unwrap_or(data),
+            data,
         )),
         "content_block_start" | "content_block_delta" if content.bytes > 0 => Kind::Content {
             bytes: content.bytes,

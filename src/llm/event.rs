@@ -2,7 +2,12 @@
 
 use std::{borrow::Cow, str};
 
-use super::{Dialect, anthropic, failure::Failure, json, openai, sse};
+use super::{
+    Dialect, anthropic,
+    failure::Failure,
+    glance::{self, Glance},
+    json, openai, sse,
+};
 
 /// What one event of a stream means for whoever counts, measures or holds back. What is not known means nothing; it is never an
 /// error.
@@ -51,9 +56,26 @@ pub struct Reported {
 impl Dialect {
     /// What `event` means. Costs no more than linear in its length, whatever is in it.
     pub fn read(self, event: &sse::Event<'_>) -> Meaning {
+        let data = text(event.data());
+        match self.glance(&data) {
+            Some(glance) => glance.into(),
+            None => self.study(&data, event.name()),
+        }
+    }
+
+    /// What nearly every event is.
+    pub(super) fn glance(self, data: &str) -> Option<Glance> {
         match self {
-            Dialect::OpenAi => openai::read(event),
-            Dialect::Anthropic => anthropic::read(event),
+            Dialect::OpenAi => glance::of_chunk(data),
+            Dialect::Anthropic => glance::of_delta(data),
+        }
+    }
+
+    /// Whatever an event of this name is.
+    pub(super) fn study(self, data: &str, name: &str) -> Meaning {
+        match self {
+            Dialect::OpenAi => openai::study(data, name),
+            Dialect::Anthropic => anthropic::study(data, name),
         }
     }
 }
@@ -69,6 +91,14 @@ impl Meaning {
             kind,
             reported: None,
         }
+    }
+}
+
+impl From<Glance> for Meaning {
+    fn from(glance: Glance) -> Self {
+        Self::of(Kind::Content {
+            bytes: glance.bytes,
+        })
     }
 }
 

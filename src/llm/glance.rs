@@ -1,58 +1,121 @@
-//! Sees at once what nearly every event of a streamed chat completion is: a chunk with a word or two, and nothing else that matters.
+//! Sees at once what nearly every event of a streamed answer is: a word or two, and nothing else that matters.
 //!
 //! To look into each level of JSON is to read the inner ones over and over. This goes over the whole once, and knows one thing only.
 //! Whatever is not quite as it expects, it leaves to those who know everything: a report or a failure among the members, a name with
 //! an escaped letter, a fault. So it need not know what other events mean, only that this is none of them.
 
+use std::ops::Range;
+
 use super::text::Text;
 
 /// How deep what is passed over may be nested.
 const DEPTH: usize = 16;
+/// What Anthropic calls an event with a word.
+const DELTA: &str = "\"content_block_delta\"";
 
-/// How many bytes of text a chunk adds to the answer, if it does that and nothing else.
-pub(super) fn content(chunk: &str) -> Option<u64> {
-    let mut cursor = Cursor { text: chunk, at: 0 };
-    let mut content = None;
+/// What an event adds to the answer, if it does that and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Glance {
+    /// How many bytes of text.
+    pub(super) bytes: u64,
+    /// Where the last string among them stands, without its quotes. Another one there, in which no letter is escaped either, would
+    /// change nothing but how much it is. `None` if there is a letter escaped in it.
+    pub(super) word: Option<Range<usize>>,
+}
+
+/// A chunk of a chat completion, or of a completion.
+pub(super) fn of_chunk(chunk: &str) -> Option<Glance> {
+    let mut cursor = Cursor::new(chunk);
+    let mut has_choices = false;
     cursor.object(|cursor, name| match name {
-        b"choices" if content.is_none() => {
-            content = Some(cursor.choices()?);
-            Some(())
+        b"choices" if !has_choices => {
+            has_choices = true;
+            cursor.choices()
         }
         // What may say that this is something else.
         b"choices" | b"delta" | b"error" | b"response" | b"type" => None,
         b"usage" => cursor.word("null"),
         _ => cursor.value(DEPTH),
     })?;
-    let text = content.filter(|_| cursor.peek().is_none())?;
-    (text.bytes + text.media > 0).then_some(text.bytes)
+    cursor.end()
+}
+
+/// Anthropic's `content_block_delta`.
+pub(super) fn of_delta(event: &str) -> Option<Glance> {
+    let mut cursor = Cursor::new(event);
+    let (mut is_delta, mut has_delta) = (false, false);
+    cursor.object(|cursor, name| match name {
+        b"type" if !is_delta => {
+            is_delta = true;
+            cursor.word(DELTA)
+        }
+        b"delta" if !has_delta => {
+            has_delta = true;
+            cursor.object(|cursor, name| match name {
+                b"text" | b"thinking" | b"partial_json" | b"name" => cursor.written(),
+                _ => cursor.value(DEPTH),
+            })
+        }
+        b"type" | b"delta" | b"content_block" | b"error" | b"message" | b"usage" => None,
+        _ => cursor.value(DEPTH),
+    })?;
+    cursor.end().filter(|glance| is_delta && glance.bytes > 0)
 }
 
 /// Where the reading is. `None` of any of its methods is that something was not as expected.
 struct Cursor<'a> {
     text: &'a str,
     at: usize,
+    /// What the model has written.
+    content: Text,
+    word: Option<Range<usize>>,
 }
 
 impl<'a> Cursor<'a> {
-    fn choices(&mut self) -> Option<Text> {
-        let mut content = Text::default();
+    fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            at: 0,
+            content: Text::default(),
+            word: None,
+        }
+    }
+
+    /// There is nothing else, and there was content.
+    fn end(mut self) -> Option<Glance> {
+        let content = self.content;
+        (self.peek().is_none() && content.bytes + content.media > 0).then_some(Glance {
+            bytes: content.bytes,
+            word: self.word,
+        })
+    }
+
+    fn choices(&mut self) -> Option<()> {
         self.array(|cursor| {
             cursor.object(|cursor, name| match name {
-                b"delta" => cursor.object(|cursor, name| {
-                    let value = cursor.raw_value()?;
-                    if name != b"role" {
-                        content = content.and(Text::of(value));
-                    }
-                    Some(())
+                b"delta" => cursor.object(|cursor, name| match name {
+                    b"role" => cursor.value(DEPTH),
+                    _ => cursor.written(),
                 }),
-                b"text" => {
-                    content = content.and(Text::of(cursor.raw_value()?));
-                    Some(())
-                }
+                b"text" => cursor.written(),
                 _ => cursor.value(DEPTH),
             })
-        })?;
-        Some(content)
+        })
+    }
+
+    /// A value that the model wrote.
+    fn written(&mut self) -> Option<()> {
+        self.peek()?;
+        let begin = self.at;
+        self.value(DEPTH)?;
+        let value = self.text.get(begin..self.at)?;
+        let text = Text::of(value);
+        self.content = self.content.and(text);
+        if value.starts_with('"') {
+            let word = begin + 1..self.at - 1;
+            self.word = (text.bytes == word.len() as u64).then_some(word);
+        }
+        Some(())
     }
 
     fn object(&mut self, mut each: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
@@ -97,13 +160,6 @@ impl<'a> Cursor<'a> {
             b'f' => self.word("false"),
             _ => self.number(),
         }
-    }
-
-    fn raw_value(&mut self) -> Option<&'a str> {
-        self.peek()?;
-        let begin = self.at;
-        self.value(DEPTH)?;
-        self.text.get(begin..self.at)
     }
 
     /// What stands between its quotes, where no letter is escaped.
@@ -182,7 +238,7 @@ impl<'a> Cursor<'a> {
 /// time: a byte is found where a borrow reaches its highest bit, which is right for the lowest one that is found ("Determine if a word has
 /// a byte less than n", Anderson, "Bit Twiddling Hacks").
 #[inline]
-fn special(bytes: &[u8]) -> Option<usize> {
+pub(super) fn special(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
     let below = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word;
     let is = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
@@ -200,173 +256,4 @@ fn special(bytes: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{
-        super::{Kind, Meaning, openai::study},
-        *,
-    };
-
-    const CHUNK: &str = r#"{"id":"chatcmpl-B9M","object":"chat.completion.chunk","created":1741569952,"model":"gpt-4.1","choices":[{"index":0,"delta":{"content":" rain"},"logprobs":null,"finish_reason":null}],"usage":null}"#;
-
-    #[test]
-    fn ordinary_chunks_are_seen_at_once() {
-        let table = [
-            (CHUNK, 5),
-            (
-                r#"{"choices": [{"delta": {"content": "a b"}, "index": 0}]}"#,
-                3,
-            ),
-            (
-                r#"{"choices":[{"delta":{"role":"assistant","content":"usage"}}]}"#,
-                5,
-            ),
-            (
-                r#"{"choices":[{"delta":{"content":"\"usage\": \n\u00e9"}}]}"#,
-                12,
-            ),
-            (
-                r#"{"choices":[{"delta":{"content":"a"}},{"delta":{"content":"bc"}}]}"#,
-                3,
-            ),
-            (
-                r#"{"choices":[{"delta":{"content":null,"reasoning":"hm"}}]}"#,
-                2,
-            ),
-            (
-                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a"}}]}}]}"#,
-                3,
-            ),
-            (
-                r#"{"choices":[{"text":"rain","finish_reason":"error"}]}"#,
-                4,
-            ),
-            (
-                r#"{"choices":[{"delta":{"content":"error"},"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}}]}"#,
-                5,
-            ),
-        ];
-        for (chunk, bytes) in table {
-            assert_eq!(content(chunk), Some(bytes), "{chunk}");
-            assert_eq!(study(chunk, "").kind, Kind::Content { bytes }, "{chunk}");
-        }
-    }
-
-    #[test]
-    fn what_may_be_more_than_content_is_left_to_a_closer_look() {
-        let usage = r#"{"prompt_tokens":1,"completion_tokens":2}"#;
-        let table = [
-            CHUNK.replace("null}", &format!("{usage}}}")),
-            CHUNK.replace(r#""usage":null"#, &format!(r#""us\u0061ge":{usage}"#)),
-            CHUNK.replace(r#""usage":null"#, &format!(r#""usage" : {usage}"#)),
-            CHUNK.replace(r#""usage":null"#, r#""error":{"message":"no"}"#),
-            CHUNK.replace(r#""usage":null"#, r#""\u0065rror":{"message":"no"}"#),
-            CHUNK.replace(r#""usage":null"#, r#""choices":[]"#),
-            CHUNK.replace(r#""usage":null"#, r#""type":"response.completed""#),
-            CHUNK.replace(
-                r#""usage":null"#,
-                &format!(r#""response":{{"usage":{usage}}}"#),
-            ),
-            CHUNK.replace(" rain", ""),
-            CHUNK.replace("\"content\"", "\"role\""),
-            CHUNK.replace("null}", "null"),
-            CHUNK.replace("null}", "null}]"),
-            CHUNK.replace("1741569952", "01"),
-            CHUNK.replace("1741569952", "1."),
-            CHUNK.replace(" rain", "\u{7}"),
-            CHUNK.replace(" rain", r"\x"),
-            CHUNK.replace(" rain", r"\u00g0"),
-            format!("{}{}", "[".repeat(100_000), CHUNK),
-            CHUNK.replace("1741569952", &"[".repeat(100_000)),
-            String::from("[DONE]"),
-            String::new(),
-        ];
-        for chunk in table {
-            assert_eq!(content(&chunk), None, "{chunk}");
-        }
-    }
-
-    #[test]
-    fn the_first_special_byte_is_found_wherever_it_stands() {
-        let mut random = fastrand::Rng::with_seed(6);
-        for _ in 0..100_000 {
-            let byte = || match random.u8(..20) {
-                0 => random.u8(..),
-                1 => b"\"\\\0 \x1f\x7f\x80\xff"[random.usize(..8)],
-                _ => b'a',
-            };
-            let bytes: Vec<u8> = std::iter::repeat_with(byte).take(40).collect();
-            let expected = bytes
-                .iter()
-                .position(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\'));
-            assert_eq!(special(&bytes), expected, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn whatever_comes_a_glance_says_the_same_as_a_closer_look_or_nothing() {
-        let pieces = [
-            "{",
-            "}",
-            "[",
-            "]",
-            ",",
-            ":",
-            "\"",
-            "\\",
-            " ",
-            "\n",
-            "null",
-            "true",
-            "0",
-            "12",
-            "-1",
-            "1.5",
-            "é",
-            "\u{1}",
-            r"\u0075",
-            r"\n",
-            r#""usage""#,
-            r#""error""#,
-            r#""type""#,
-            r#""delta""#,
-            r#""choices""#,
-            r#""role""#,
-            r#""text""#,
-            r#""a":1,"#,
-            r#""usage":{"completion_tokens":3},"#,
-            r#""error":{"code":429},"#,
-            r#"{"delta":{"content":"x"}},"#,
-            r#""choices":[],"#,
-            r#""type":"error","#,
-            r#""object":"error","#,
-            r#""b":{"error":[1]},"#,
-        ];
-        let mut random = fastrand::Rng::with_seed(5);
-        let mut seen = 0;
-        for _ in 0..200_000 {
-            let mut chunk = CHUNK.to_owned();
-            for _ in 0..random.usize(1..4) {
-                let mut at = || {
-                    let mut at = random.usize(..=chunk.len());
-                    while !chunk.is_char_boundary(at) {
-                        at -= 1;
-                    }
-                    at
-                };
-                let (from, to) = (at(), at());
-                let piece = pieces[random.usize(..pieces.len())];
-                match random.u8(..4) {
-                    0 => chunk.replace_range(from.min(to)..from.max(to), piece),
-                    _ => chunk.insert_str(from, piece),
-                }
-            }
-            if let Some(bytes) = content(&chunk) {
-                seen += 1;
-                let expected = Meaning::of(Kind::Content { bytes });
-                assert_eq!(study(&chunk, ""), expected, "{chunk}");
-                assert_eq!(study(&chunk, "error"), expected, "{chunk}");
-            }
-        }
-        assert!(seen > 10_000, "{seen} were seen at once");
-    }
-}
+mod tests;

@@ -101,7 +101,7 @@
 // |---|---|
 // | `sse` | where an event begins and ends, and its data |
 // | `event`, `openai`, `anthropic`, `failure` | what it means |
-// | `glance` | the event that nearly all are, seen at once |
+// | `glance`, `pattern` | the event that nearly all are, seen at once; and once more |
 // | `whole`, `tally` | an answer in one piece; what an answer has used |
 // | `request`, `deadline`, `request_id` | what a request says in its body and in its head |
 // | `dialect` | whose words, and the words |
@@ -133,6 +133,7 @@ mod norm;
 mod openai;
 mod passage;
 mod patience;
+mod pattern;
 mod piece;
 #[cfg_attr(not(feature = "metrics"), path = "silent.rs")]
 mod recording;

@@ -1,9 +1,9 @@
 //! OpenAI's events: chunks of chat completions and of completions, the Responses API, and what compatible servers make of them.
 
 use super::{
-    Dialect, Kind, Meaning, Reported, event,
+    Dialect, Kind, Meaning, Reported,
     failure::{self, Failure},
-    glance, json, sse,
+    json,
     text::Text,
 };
 
@@ -13,14 +13,6 @@ const LONGEST_TYPE: usize = 64;
 const OF_CHUNK: [&str; 7] = [
     "choices", "usage", "error", "type", "delta", "object", "response",
 ];
-
-pub(super) fn read(event: &sse::Event<'_>) -> Meaning {
-    let data = event::text(event.data());
-    match glance::content(&data) {
-        Some(bytes) => Meaning::of(Kind::Content { bytes }),
-        None => study(&data, event.name()),
-    }
-}
 
 /// Whatever it is.
 pub(super) fn study(data: &str, name: &str) -> Meaning {

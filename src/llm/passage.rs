@@ -1,10 +1,10 @@
 //! Lets the bytes of a stream pass event by event.
 
-use std::{collections::VecDeque, mem};
+use std::{borrow::Cow, collections::VecDeque, mem};
 
 use bytes::Bytes;
 
-use super::{Dialect, Kind, Meaning, sse::Reader};
+use super::{Dialect, Kind, Meaning, event::text, pattern::Pattern, sse::Reader};
 
 /// How much of an event is held until its end has come. The rest of one that is longer passes as it comes.
 const HELD: usize = 64 * 1024;
@@ -15,6 +15,7 @@ const HELD: usize = 64 * 1024;
 pub(super) struct Passage {
     dialect: Dialect,
     reader: Reader,
+    pattern: Pattern,
     hides_usage: bool,
     /// The beginning of an event.
     held: Vec<Bytes>,
@@ -30,6 +31,7 @@ impl Passage {
         Self {
             dialect,
             reader: Reader::new(),
+            pattern: Pattern::default(),
             hides_usage,
             held: Vec::new(),
             held_bytes: 0,
@@ -41,7 +43,7 @@ impl Passage {
     /// Reads a chunk: what each event in it means, and what goes out.
     pub(super) fn read(
         &mut self,
-        chunk: &Bytes,
+        chunk: Bytes,
         out: &mut VecDeque<Bytes>,
         mut meaning: impl FnMut(Meaning),
     ) {
@@ -55,12 +57,10 @@ impl Passage {
             self.after_cr = None;
         }
         while at < chunk.len() {
-            let read = self.reader.read(&chunk[at..]);
-            at += read.used;
-            let Some(event) = read.event else {
+            let Some((used, means)) = self.read_event(&chunk[at..]) else {
                 break;
             };
-            let means = self.dialect.read(&event);
+            at += used;
             let hidden = self.hides_usage && !self.torn && means.kind == Kind::UsageOnly;
             meaning(means);
             self.torn = false;
@@ -78,12 +78,38 @@ impl Passage {
             let ends_with_cr = at == chunk.len() && chunk[at - 1] == b'\r';
             self.after_cr = ends_with_cr.then_some(hidden);
         }
-        if begins > from {
-            out.push_back(chunk.slice(from..begins));
-        }
         if begins < chunk.len() {
+            if begins > from {
+                out.push_back(chunk.slice(from..begins));
+            }
             self.hold(chunk.slice(begins..), out);
+        } else if from == 0 && begins > 0 {
+            out.push_back(chunk);
+        } else if begins > from {
+            out.push_back(chunk.slice(from..));
         }
+    }
+
+    /// Reads to the end of the next event: how far that is, and what it means.
+    fn read_event(&mut self, rest: &[u8]) -> Option<(usize, Meaning)> {
+        let whole = self.reader.is_at_beginning();
+        if whole {
+            if let Some((used, glance)) = self.pattern.fits(rest) {
+                return Some((used, glance.into()));
+            }
+        }
+        let read = self.reader.read(rest);
+        let event = read.event?;
+        let data = text(event.data());
+        let glance = self.dialect.glance(&data);
+        if let (true, Cow::Borrowed(_), Some(glance)) = (whole, &data, &glance) {
+            self.pattern.learn(&rest[..read.used], event.data(), glance);
+        }
+        let means = match glance {
+            Some(glance) => glance.into(),
+            None => self.dialect.study(&data, event.name()),
+        };
+        Some((read.used, means))
     }
 
     /// The stream has ended: what its last event means, if that had no end, and what was held goes out.
@@ -121,7 +147,7 @@ impl Passage {
 mod tests {
     use super::*;
 
-    const PIECES: [&str; 12] = [
+    const PIECES: [&str; 24] = [
         "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n",
         "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\n",
         "data: [DONE]\r\n\r\n",
@@ -134,6 +160,18 @@ mod tests {
         "what is this",
         "data:\n\n",
         "\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"umbrella\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"\\n\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"é\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"data:;base64,x\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\r\n\r\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"b\"}}]}\r\r",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"c\"}}]}\ndata: 1\n\n",
+        "id: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n",
+        "event: error\ndata: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"role\":\"a\",\"content\":\"b\"}}]}\n\n",
+        "data:{\"choices\":[{\"delta\":{\"content\":\"a\"},\"x\":0}]}\n\n",
     ];
 
     /// Whatever comes, in chunks that end anywhere.
@@ -141,7 +179,7 @@ mod tests {
         let (mut out, mut rest) = (VecDeque::new(), text);
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(random.usize(1..=rest.len().min(40)));
-            passage.read(&Bytes::copy_from_slice(chunk), &mut out, |_| ());
+            passage.read(Bytes::copy_from_slice(chunk), &mut out, |_| ());
             rest = after;
         }
         passage.finish(&mut out, |_| ());
@@ -159,6 +197,45 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&passed), text);
             assert_eq!(passage.held_bytes, 0);
         }
+    }
+
+    #[test]
+    fn an_event_that_is_like_the_last_one_means_what_it_would_by_itself() {
+        let mut random = fastrand::Rng::with_seed(9);
+        let (mut events, mut alike) = (0, 0);
+        for _ in 0..20_000 {
+            let pieces: Vec<_> = (0..random.usize(..30))
+                .map(|_| match random.u8(..3) {
+                    0 => PIECES[random.usize(..PIECES.len())],
+                    _ => PIECES[[0, 12][random.usize(..2)]],
+                })
+                .collect();
+            let mut text = pieces.concat().into_bytes();
+            if random.bool() && !text.is_empty() {
+                let at = random.usize(..text.len());
+                text[at] = random.u8(..);
+            }
+            let mut passage = Passage::new(Dialect::OpenAi, false);
+            let mut reader = Reader::new();
+            let (mut one, mut other) = (Vec::new(), Vec::new());
+            let mut rest = &text[..];
+            while !rest.is_empty() {
+                let (chunk, after) = rest.split_at(random.usize(1..=rest.len().min(400)));
+                let known = Bytes::copy_from_slice(chunk);
+                passage.read(known, &mut VecDeque::new(), |meaning| one.push(meaning));
+                let mut at = 0;
+                while at < chunk.len() {
+                    let read = reader.read(&chunk[at..]);
+                    at += read.used;
+                    other.extend(read.event.map(|event| Dialect::OpenAi.read(&event)));
+                }
+                alike += usize::from(passage.pattern.fits(after).is_some());
+                rest = after;
+            }
+            assert_eq!(one, other, "{}", String::from_utf8_lossy(&text));
+            events += one.len();
+        }
+        assert!(events > 100_000 && alike > 500, "{events}, {alike}");
     }
 
     #[test]
@@ -180,7 +257,7 @@ mod tests {
         let chunk = Bytes::from(vec![b'x'; 1000]);
         let (mut out, mut passed) = (VecDeque::new(), 0);
         for read in 1..=10_000 {
-            passage.read(&chunk, &mut out, |_| ());
+            passage.read(chunk.clone(), &mut out, |_| ());
             passed += out.drain(..).map(|bytes| bytes.len()).sum::<usize>();
             assert!(read * 1000 - passed <= HELD);
         }

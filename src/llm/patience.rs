@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -105,6 +105,8 @@ impl Patience {
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
     sleep: Option<(Pin<Box<Sleep>>, Duration)>,
+    /// Whom the sleep wakes, which is nearly always the same task.
+    wakes: Option<Waker>,
 }
 
 impl Alarm {
@@ -112,8 +114,15 @@ impl Alarm {
         loop {
             let now_or_never = |at| Some(sleep_until(clock.at(at)?));
             let (sleep, set_to) = match &mut self.sleep {
-                Some((sleep, set_to)) if *set_to <= at => (sleep, *set_to),
+                Some((sleep, set_to)) if *set_to <= at => {
+                    let mut wakes = self.wakes.iter();
+                    if wakes.any(|waker| waker.will_wake(cx.waker())) && !sleep.is_elapsed() {
+                        return Poll::Pending;
+                    }
+                    (sleep, *set_to)
+                }
                 _ => {
+                    self.wakes = None;
                     let Some(sleep) = now_or_never(at) else {
                         // That far away is never.
                         return Poll::Pending;
@@ -123,9 +132,11 @@ impl Alarm {
                 }
             };
             if sleep.as_mut().poll(cx).is_pending() {
+                self.wakes = Some(cx.waker().clone());
                 return Poll::Pending;
             }
             self.sleep = None;
+            self.wakes = None;
             if set_to >= at || clock.now() >= at {
                 return Poll::Ready(());
             }

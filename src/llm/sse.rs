@@ -165,6 +165,11 @@ impl Reader {
         matches!(self.part, Part::None | Part::Told) && self.line.is_empty() && !self.skipping
     }
 
+    /// Likewise, and whatever comes next is read as if it came after an event that was read here.
+    pub(super) fn is_at_beginning(&self) -> bool {
+        self.is_between_events() && !self.after_cr && !self.first_line
+    }
+
     /// Keeps the beginning of a line.
     fn keep(&mut self, beginning: &[u8]) {
         if self.skipping {

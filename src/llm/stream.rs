@@ -134,7 +134,7 @@ where
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(mut data) => {
                     let chunk = data.copy_to_bytes(data.remaining());
-                    this.passage.read(&chunk, this.out, &mut heed);
+                    this.passage.read(chunk, this.out, &mut heed);
                 }
                 Err(frame) => *this.trailers = frame.into_trailers().ok(),
             },
