@@ -45,8 +45,25 @@ impl Gate {
         demand: Option<Demand>,
     ) -> Result<Begun<'_>, Rejected> {
         if demand.is_some() || self.room.has_rates() {
-            return self.begin_rated(demand);
+            return self.begin_rated(self.clock.now(), demand);
         }
+        self.begin_unrated(demand)
+    }
+
+    /// Likewise, where the time is known already, from the gate below: one clock is for both.
+    pub(super) fn begin_or_reject_at(
+        self: &Arc<Self>,
+        now: Duration,
+        demand: Option<Demand>,
+    ) -> Result<Begun<'_>, Rejected> {
+        match demand.is_some() || self.room.has_rates() {
+            true => self.begin_rated(now, demand),
+            false => self.begin_unrated(demand),
+        }
+    }
+
+    #[inline(always)]
+    fn begin_unrated(self: &Arc<Self>, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
         match self.room.slots.try_take(Turn::AfterTheQueue) {
             Ok(in_flight) => Ok(Begun::new(self, in_flight, None)),
             Err(word) => self.full(Full::Slots(word), demand),
@@ -54,8 +71,12 @@ impl Gate {
     }
 
     #[inline(never)]
-    fn begin_rated(self: &Arc<Self>, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
-        let spent = Spent::new(self.clock.now(), demand);
+    fn begin_rated(
+        self: &Arc<Self>,
+        now: Duration,
+        demand: Option<Demand>,
+    ) -> Result<Begun<'_>, Rejected> {
+        let spent = Spent::new(now, demand);
         let taken = self
             .room
             .try_take(Turn::AfterTheQueue, spent.at, spent.demand());

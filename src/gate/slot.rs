@@ -42,7 +42,8 @@ impl<'a> Claim<'a> {
     #[inline(always)]
     pub(crate) fn begin(mut self) -> Result<Begun<'a>, Refused<'a>> {
         let in_flight = mem::take(&mut self.in_flight);
-        Begun::under(self.gate, in_flight, self.spent)
+        let now = self.spent.filter(|spent| spent.taken).map(|spent| spent.at);
+        Begun::under(self.gate, in_flight, self.spent, now)
     }
 
     /// The call has to wait for the service.
@@ -82,16 +83,17 @@ pub(crate) struct Refused<'a> {
 }
 
 impl<'a> Begun<'a> {
-    /// Like [`new`](Self::new), once the gate above has a permit for it as well, if there is one.
+    /// Like [`new`](Self::new), once the gate above has a permit for it as well, if there is one. `now` where it is known.
     #[inline(always)]
     fn under(
         gate: &'a Arc<Gate>,
         in_flight: u32,
         spent: Option<Spent>,
+        now: Option<Duration>,
     ) -> Result<Self, Refused<'a>> {
         match &gate.above {
             None => Ok(Self::new(gate, in_flight, spent)),
-            Some(above) => Self::under_another(gate, in_flight, spent, above),
+            Some(above) => Self::under_another(gate, in_flight, spent, now, above),
         }
     }
 
@@ -100,9 +102,15 @@ impl<'a> Begun<'a> {
         gate: &'a Arc<Gate>,
         in_flight: u32,
         spent: Option<Spent>,
+        now: Option<Duration>,
         above: &Arc<Gate>,
     ) -> Result<Self, Refused<'a>> {
-        match above.begin_or_reject(spent.and_then(|spent| spent.demand)) {
+        let demand = spent.and_then(|spent| spent.demand);
+        let begun = match now {
+            Some(now) => above.begin_or_reject_at(now, demand),
+            None => above.begin_or_reject(demand),
+        };
+        match begun {
             Ok(begun) => {
                 let permit = begun.permit();
                 let mut begun = Self::new(gate, in_flight, spent);
@@ -226,7 +234,7 @@ impl Slot {
             in_flight => in_flight,
         };
         let receipt = self.receipt.take();
-        let begun = match Begun::under(&self.gate, in_flight, self.spent) {
+        let begun = match Begun::under(&self.gate, in_flight, self.spent, None) {
             Ok(begun) => begun,
             Err(refused) => {
                 if let Some(receipt) = receipt {

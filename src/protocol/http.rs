@@ -308,13 +308,9 @@ where
     type Asked = Asked;
 
     fn look(&self, request: &mut Request<Q>, gate: &Arc<Gate>) -> Seen {
-        let told = request.extensions().get::<Demand>().copied();
+        let told = Protocol::<_, Response<B>, E>::told(self, request);
         let Some(policy) = self.policy.as_ref().filter(|policy| policy.looks()) else {
-            return Seen {
-                exempt: false,
-                demand: told,
-                gate: None,
-            };
+            return Seen::asking(told);
         };
         head::of_request(request, |head| {
             let exempt = policy.exempt.as_ref().is_some_and(|exempt| exempt(head));
@@ -330,6 +326,11 @@ where
                 gate,
             }
         })
+    }
+
+    #[inline]
+    fn told(&self, request: &Request<Q>) -> Option<Demand> {
+        request.extensions().get().copied()
     }
 
     fn hand(&self, request: &mut Request<Q>, charge: &Charge) {

@@ -16,6 +16,7 @@ use axum::{
     body::{Body, Bytes},
     extract::Request,
     http::HeaderMap,
+    response::Response,
     routing::get,
 };
 use backpressure_peers::{
@@ -25,7 +26,7 @@ use backpressure_peers::{
     rounds::Spread,
 };
 use http_body_util::BodyExt;
-use tower::{ServiceExt, limit::GlobalConcurrencyLimitLayer};
+use tower::{ServiceExt, limit::GlobalConcurrencyLimitLayer, util::MapResponseLayer};
 use tower_backpressure::{BackpressureLayer, limit::Aimd};
 
 /// Far above what is ever in flight.
@@ -111,6 +112,11 @@ fn contenders() -> io::Result<Vec<Contender>> {
         BARE,
         app().layer(tower),
     )?;
+    // What any layer costs that has to see the end of a body.
+    let passed = MapResponseLayer::new(|response: Response| {
+        response.map(|body| body.map_err(|error| error))
+    });
+    add("a body passed on", 200, BARE, app().layer(passed))?;
     let layer = BackpressureLayer::block(ROOMY);
     add("block, admits", 200, BARE, app().layer(layer))?;
     let layer = BackpressureLayer::drop_newest(ROOMY);
