@@ -2,12 +2,15 @@
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tokio::time::{Sleep, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Sleep, sleep_until},
+};
 
 use crate::gate::clock::Clock;
 
@@ -131,7 +134,8 @@ impl Alarm {
                     (sleep, *set_to)
                 }
             };
-            if sleep.as_mut().poll(cx).is_pending() {
+            // Unconstrained: in a task that has done too much at once the timer would say that it is pending, and not be set.
+            if pin!(unconstrained(sleep.as_mut())).poll(cx).is_pending() {
                 self.wakes = Some(cx.waker().clone());
                 return Poll::Pending;
             }
@@ -141,5 +145,102 @@ impl Alarm {
                 return Poll::Ready(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        task::Wake,
+    };
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[derive(Default)]
+    struct Task {
+        woken: AtomicBool,
+    }
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.woken.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl Task {
+        fn asks(self: &Arc<Self>, alarm: &mut Alarm, clock: &Clock, at: Duration) -> bool {
+            let waker = Arc::clone(self).into();
+            let answer = alarm.poll(clock, at, &mut Context::from_waker(&waker));
+            answer.is_ready()
+        }
+
+        async fn is_woken_within(&self, time: Duration) -> bool {
+            tokio::time::sleep(time).await;
+            tokio::task::yield_now().await;
+            self.woken.swap(false, Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_wakes_the_task_that_asked_last() {
+        let (clock, mut alarm) = (Clock::new(), Alarm::default());
+        let (first, second) = (Arc::<Task>::default(), Arc::<Task>::default());
+        assert!(!first.asks(&mut alarm, &clock, SECOND));
+        assert!(!first.asks(&mut alarm, &clock, SECOND));
+        assert!(!second.asks(&mut alarm, &clock, SECOND));
+        assert!(second.is_woken_within(2 * SECOND).await);
+        assert!(!first.woken.load(Ordering::Relaxed));
+        assert!(first.asks(&mut alarm, &clock, SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_rings_though_its_task_had_done_too_much_when_it_was_set() {
+        let (clock, mut alarm) = (Clock::new(), Alarm::default());
+        let task = Arc::<Task>::default();
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        (0..1000).for_each(|n| sender.send(n).expect("a receiver"));
+        poll_fn(|cx| {
+            let mut received = 0;
+            while receiver.poll_recv(cx).is_ready() {
+                received += 1;
+            }
+            assert!(received < 1000, "tokio lets a task do only so much at once");
+            assert!(!task.asks(&mut alarm, &clock, SECOND));
+            Poll::Ready(())
+        })
+        .await;
+        tokio::task::yield_now().await;
+        assert!(!task.asks(&mut alarm, &clock, SECOND));
+        task.woken.store(false, Ordering::Relaxed);
+        assert!(task.is_woken_within(2 * SECOND).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_that_is_put_off_rings_when_it_is_to_and_no_earlier() {
+        let (clock, mut alarm) = (Clock::new(), Alarm::default());
+        let task = Arc::<Task>::default();
+        assert!(!task.asks(&mut alarm, &clock, SECOND));
+        assert!(!task.asks(&mut alarm, &clock, 3 * SECOND));
+        assert!(task.is_woken_within(2 * SECOND).await, "set too early");
+        assert!(!task.asks(&mut alarm, &clock, 3 * SECOND));
+        assert!(task.is_woken_within(2 * SECOND).await);
+        assert!(task.asks(&mut alarm, &clock, 3 * SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_that_is_put_forward_rings_in_time() {
+        let (clock, mut alarm) = (Clock::new(), Alarm::default());
+        let task = Arc::<Task>::default();
+        assert!(!task.asks(&mut alarm, &clock, 9 * SECOND));
+        assert!(!task.asks(&mut alarm, &clock, SECOND));
+        assert!(task.is_woken_within(2 * SECOND).await);
+        assert!(task.asks(&mut alarm, &clock, SECOND));
     }
 }
