@@ -17,7 +17,10 @@ const MAX_DUE: u64 = (1 << DUE_BITS) - 1;
 /// ```text
 /// 63..62 age | 61..0 due
 /// ```
+///
+/// All that a request touches is on one cache line, wherever the bucket is kept.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct State {
     word: AtomicU64,
     scales: [Cell; 2],
