@@ -114,30 +114,27 @@ where
     ///
     /// Under `block`, if `poll_ready` has not said that it is ready.
     #[inline]
-    fn call(&mut self, mut request: Req) -> Self::Future {
-        if self.protocol.sees_requests() {
-            let seen = self.protocol.look(&mut request, self.parked.gate());
-            return self.call_seen(request, seen);
+    fn call(&mut self, request: Req) -> Self::Future {
+        if self.protocol.sees_requests() || self.parked.gate().has_rates() {
+            return self.call_seen(request);
         }
-        let demand = match self.parked.gate().has_rates() {
-            true => self.protocol.told(&request),
-            false => None,
-        };
         match self.waits {
-            Waits::Call => self.call_unreadied(request, Seen::asking(demand)),
-            _ => self.call_readied(request, demand),
+            Waits::Call => self.call_unreadied(request, Seen::default()),
+            _ => self.call_readied(request, None),
         }
     }
 }
 
 impl<S, P> Backpressure<S, P> {
-    /// A call whose request was looked at.
+    /// A call whose request has to be looked at first. Apart from the others, whose requests are not moved without need: they
+    /// may be large.
     #[inline(never)]
-    fn call_seen<Req>(&mut self, request: Req, seen: Seen) -> ResponseFuture<S, Req, P>
+    fn call_seen<Req>(&mut self, mut request: Req) -> ResponseFuture<S, Req, P>
     where
         S: Service<Req> + Clone,
         P: Protocol<Req, S::Response, S::Error>,
     {
+        let seen = self.protocol.look(&mut request, self.parked.gate());
         match self.waits {
             Waits::Call => self.call_unreadied(request, seen),
             _ if seen.exempt => {

@@ -308,9 +308,13 @@ where
     type Asked = Asked;
 
     fn look(&self, request: &mut Request<Q>, gate: &Arc<Gate>) -> Seen {
-        let told = Protocol::<_, Response<B>, E>::told(self, request);
+        let told = request.extensions().get::<Demand>().copied();
         let Some(policy) = self.policy.as_ref().filter(|policy| policy.looks()) else {
-            return Seen::asking(told);
+            return Seen {
+                exempt: false,
+                demand: told,
+                gate: None,
+            };
         };
         head::of_request(request, |head| {
             let exempt = policy.exempt.as_ref().is_some_and(|exempt| exempt(head));
@@ -326,11 +330,6 @@ where
                 gate,
             }
         })
-    }
-
-    #[inline]
-    fn told(&self, request: &Request<Q>) -> Option<Demand> {
-        request.extensions().get().copied()
     }
 
     fn hand(&self, request: &mut Request<Q>, charge: &Charge) {

@@ -70,11 +70,6 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
     /// What there is to see of a request before it is let in. Leaves it as it was.
     fn look(&self, request: &mut Req, gate: &Arc<Gate>) -> Seen;
 
-    /// What a request asks for that says so itself.
-    fn told(&self, _: &Req) -> Option<Demand> {
-        None
-    }
-
     /// Hands the charge of a request to the service.
     fn hand(&self, request: &mut Req, charge: &Charge);
 
@@ -111,17 +106,6 @@ pub struct Seen {
     pub(crate) demand: Option<Demand>,
     /// The gate of its key.
     pub(crate) gate: Option<Arc<Gate>>,
-}
-
-impl Seen {
-    /// What there is to see of a request that says itself what it asks for.
-    #[inline]
-    pub(crate) fn asking(demand: Option<Demand>) -> Self {
-        Self {
-            demand,
-            ..Self::default()
-        }
-    }
 }
 
 /// Whether requests have to be seen before they can be let in. Cannot be implemented elsewhere.
