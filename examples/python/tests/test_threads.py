@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -174,7 +175,16 @@ def test_a_thread_that_runs_a_loop_is_not_blocked() -> None:
     asyncio.run(main())
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Heeded, also where whoever started the tests had it ignored, as a shell does for what runs in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals for threads")
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_a_wait() -> None:
     main = threading.get_ident()
 
