@@ -100,3 +100,20 @@ async fn a_subscriber_may_look_at_the_gate() {
     assert!(service.ready().await.unwrap().call(1).await.is_err());
     assert_eq!(*looked.lock().unwrap(), [1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_in_its_call_makes_the_gate_full_as_well() {
+    let kept = Kept::default();
+    let subscriber = tracing_subscriber::registry().with(kept.clone());
+    let _default = tracing::subscriber::set_default(subscriber);
+
+    let layer = BackpressureLayer::drop_oldest(1, 5).named("line").plain();
+    let mut service = layer.layer(service_fn(|_: u32| pending::<Result<(), Infallible>>()));
+    let _running = tokio::spawn(service.ready().await.unwrap().call(1));
+    tokio::task::yield_now().await;
+    assert!(kept.0.lock().unwrap().is_empty());
+    let _waits = service.ready().await.unwrap().call(2);
+    assert_eq!(layer.handle().waiting(), 1);
+    let full = "WARN full: requests wait or are refused gate=\"line\" limit=1 in_flight=1";
+    assert_eq!(*kept.0.lock().unwrap(), [full]);
+}
