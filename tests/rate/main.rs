@@ -2,6 +2,7 @@
 #![cfg(feature = "http")]
 #![allow(clippy::disallowed_methods, reason = "the clock is the test's own")]
 
+mod adaptive;
 mod charge;
 mod paced;
 mod refused;

@@ -1,0 +1,50 @@
+//! What the upstream says of its own rate.
+
+use std::convert::Infallible;
+
+use http::{Request, Response, StatusCode};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_backpressure::{BackpressureLayer, rate::AdaptiveRate};
+
+use crate::support::{MILLI, get};
+
+/// Refused once by the upstream, with or without a hint, and then asked for as much as there is for ten seconds: the rate
+/// right after the refusal, and in the end.
+async fn refused_once(layer: &BackpressureLayer, hint: Option<&'static str>) -> (f64, f64) {
+    let overloaded = service_fn(move |_: Request<()>| {
+        let mut response = Response::new(String::from("later"));
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        let hint = hint.map(|hint| hint.parse().unwrap());
+        response
+            .headers_mut()
+            .extend(hint.map(|hint| (http::header::RETRY_AFTER, hint)));
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let refused = layer.layer(overloaded).oneshot(Request::new(())).await;
+    drop(refused);
+    let cut = layer.handle().rate().unwrap();
+    for _ in 0..2000 {
+        tokio::time::advance(5 * MILLI).await;
+        drop(get(layer, Request::new(())).await);
+    }
+    (cut, layer.handle().rate().unwrap())
+}
+
+fn alone() -> BackpressureLayer {
+    BackpressureLayer::rate(AdaptiveRate::default().initial(100.0))
+}
+
+fn above_keys() -> BackpressureLayer {
+    alone().per_key(|_| "all", |_| BackpressureLayer::drop_newest(10))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_rate_does_not_grow_before_the_upstream_said_to_come_back() {
+    let layers: [(_, fn() -> _); 2] = [("alone", alone), ("above keys", above_keys)];
+    for (which, layer) in layers {
+        let (cut, then) = refused_once(&layer(), None).await;
+        assert!(cut < 100.0 && then > cut, "{which}: {cut}, {then}");
+        let (cut, then) = refused_once(&layer(), Some("30")).await;
+        assert!(cut < 100.0 && then == cut, "{which}: {cut}, {then}");
+    }
+}
