@@ -74,13 +74,28 @@ where
     S: Service<Req>,
     P: Protocol<Req, S::Response, S::Error>,
 {
-    /// Admitted, or exempt, and the service is ready.
+    /// Admitted, and the call is made.
     #[inline(always)]
-    pub(crate) fn run(inner: &mut S, request: Req, begun: Option<Begun<'_>>, protocol: P) -> Self {
+    pub(crate) fn running(
+        future: S::Future,
+        asked: P::Asked,
+        begun: Begun<'_>,
+        protocol: P,
+    ) -> Self {
         Self {
-            state: State::run(inner, request, begun, &protocol),
+            state: State::Running {
+                future,
+                asked: Some(asked),
+                permit: Some(begun.permit()),
+            },
             protocol,
         }
+    }
+
+    /// Exempt, and the service is ready.
+    pub(crate) fn exempt(inner: &mut S, request: Req, protocol: P) -> Self {
+        let state = State::run(inner, request, None, &protocol);
+        Self { state, protocol }
     }
 
     /// Admitted, or exempt, and the service is still to be readied. Most are ready at once; one that is not will be asked
@@ -210,11 +225,11 @@ where
                 return Poll::Pending;
             };
             let asked = asked.take().expect(POLLED_AGAIN);
-            let answer = this.protocol.answer(asked, answer, permit);
+            let permit = permit.take();
             // Not left for later: whoever awaits this loses the answer, and the permit on it, if a destructor of the inner
-            // future's panics then (rust-lang/rust#47949).
+            // future's panics then (rust-lang/rust#47949). And first, so that the answer is made where it is to go.
             this.state.set(State::Answered(None));
-            return Poll::Ready(answer);
+            return Poll::Ready(this.protocol.answer(asked, answer, permit));
         }
     }
 }

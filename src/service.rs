@@ -115,6 +115,32 @@ where
     /// Under `block`, if `poll_ready` has not said that it is ready.
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
+        if const { size_of::<Self::Future>() > LARGE } {
+            return self.call_apart(request);
+        }
+        self.call_here(request)
+    }
+}
+
+/// In bytes. A future above it is made where it is to go, since moving it there takes longer than calling a function does.
+const LARGE: usize = 128;
+
+impl<S, P> Backpressure<S, P> {
+    #[inline(never)]
+    fn call_apart<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, P>
+    where
+        S: Service<Req> + Clone,
+        P: Protocol<Req, S::Response, S::Error>,
+    {
+        self.call_here(request)
+    }
+
+    #[inline(always)]
+    fn call_here<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, P>
+    where
+        S: Service<Req> + Clone,
+        P: Protocol<Req, S::Response, S::Error>,
+    {
         if self.protocol.sees_requests() || self.parked.gate().has_rates() {
             return self.call_seen(request);
         }
@@ -123,9 +149,7 @@ where
             _ => self.call_readied(request, None),
         }
     }
-}
 
-impl<S, P> Backpressure<S, P> {
     /// A call whose request has to be looked at first. Apart from the others, whose requests are not moved without need: they
     /// may be large.
     #[inline(never)]
@@ -139,17 +163,18 @@ impl<S, P> Backpressure<S, P> {
             Waits::Call => self.call_unreadied(request, seen),
             _ if seen.exempt => {
                 let protocol = self.protocol.clone();
-                ResponseFuture::run(&mut self.inner, request, None, protocol)
+                ResponseFuture::exempt(&mut self.inner, request, protocol)
             }
             _ => self.call_readied(request, seen.demand),
         }
     }
 
-    /// A call of a service that is ready.
-    #[inline(always)]
+    /// A call of a service that is ready. All in one piece, since a request is moved wherever a function takes it that looks at
+    /// it as well.
+    #[inline]
     fn call_readied<Req>(
         &mut self,
-        request: Req,
+        mut request: Req,
         demand: Option<Demand>,
     ) -> ResponseFuture<S, Req, P>
     where
@@ -164,7 +189,12 @@ impl<S, P> Backpressure<S, P> {
             };
             match begun {
                 Ok(begun) => {
-                    return ResponseFuture::run(&mut self.inner, request, Some(begun), protocol);
+                    let asked = protocol.asked(&request);
+                    if let Some(charge) = begun.charge() {
+                        protocol.hand(&mut request, charge);
+                    }
+                    let future = self.inner.call(request);
+                    return ResponseFuture::running(future, asked, begun, protocol);
                 }
                 Err(rejected) => rejected,
             }

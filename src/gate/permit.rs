@@ -69,9 +69,16 @@ impl Permit {
         }
         self.sampled = true;
         self.outcome = outcome;
-        if self.rare.is_some() || self.started.is_known() {
+        if self.is_timed() {
             self.timed(outcome, retry_after);
         }
+    }
+
+    /// Whether anybody wants to know how long it takes. Nobody does of a fixed limit without a recorder, and of the requests
+    /// that an adaptive one passes over.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.rare.is_some() || self.started.is_known()
     }
 
     /// Likewise, with a latency that the service knows better.

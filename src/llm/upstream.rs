@@ -12,7 +12,7 @@ use std::{
 
 use http::{
     HeaderMap, Request, Response, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH},
     response,
 };
 use http_body::Body;
@@ -29,7 +29,11 @@ use super::{
     shared::Shared,
     stream::{Cut, More, Stream},
 };
-use crate::{Charge, limit::Outcome, protocol::retry_after};
+use crate::{
+    Charge,
+    limit::Outcome,
+    protocol::{is_event_stream, retry_after},
+};
 
 /// How much of a stream is kept while its head is held.
 const HELD: usize = 64 * 1024;
@@ -258,7 +262,7 @@ impl<F, R: Body> State<F, R> {
             let response = Response::from_parts(head, AnswerBody::passing(body));
             return State::Answered(Some(response));
         }
-        if !is_stream(&head.headers) {
+        if !is_event_stream(&head.headers) {
             return State::Collecting {
                 head: Some(head),
                 piece: Some(Box::pin(Piece::new(body, account, patience))),
@@ -277,14 +281,6 @@ impl<F, R: Body> State<F, R> {
 fn is_compressed(headers: &HeaderMap) -> bool {
     let encoding = headers.get(CONTENT_ENCODING);
     encoding.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
-fn is_stream(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(CONTENT_TYPE) else {
-        return false;
-    };
-    let essence = content_type.as_bytes().split(|byte| *byte == b';').next();
-    essence.is_some_and(|it| it.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 fn begun<R>(head: response::Parts, mut stream: Pin<Box<Stream<R>>>) -> Response<AnswerBody<R>> {

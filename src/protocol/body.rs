@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    num::NonZero,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -129,59 +130,21 @@ impl<B> fmt::Debug for ResponseBody<B> {
     }
 }
 
-/// A permit on a body, and what the body has yet to tell.
+/// A permit on a body, and what the body has yet to tell. It travels with every response, so that it is kept small.
 pub(super) struct Hold {
-    permit: Permit,
-    outcome: Outcome,
-    read_trailers: bool,
-    sample_at: SampleAt,
-    release_at: ReleaseAt,
+    pub(super) permit: Permit,
+    pub(super) outcome: Outcome,
+    pub(super) read_trailers: bool,
+    pub(super) sample_at: SampleAt,
+    pub(super) release_at: ReleaseAt,
     /// By the service, if it knows better.
-    report: Option<Report>,
+    pub(super) report: Option<Report>,
     /// What is left of a body whose length is known: a server drops such a body without asking for its end.
-    left: Option<u64>,
-    whole: bool,
+    pub(super) left: Option<NonZero<u64>>,
+    pub(super) whole: bool,
 }
 
 impl Hold {
-    pub(super) fn new(mut permit: Permit, outcome: Outcome, length: Option<u64>) -> Self {
-        permit.running(false);
-        Self {
-            permit,
-            outcome,
-            read_trailers: false,
-            sample_at: SampleAt::Head,
-            release_at: ReleaseAt::BodyEnd,
-            report: None,
-            left: length,
-            whole: false,
-        }
-    }
-
-    pub(super) fn read_trailers(mut self, read_trailers: bool) -> Self {
-        self.read_trailers = read_trailers;
-        self
-    }
-
-    pub(super) fn sample_at(mut self, sample_at: SampleAt) -> Self {
-        self.sample_at = sample_at;
-        self
-    }
-
-    pub(super) fn release_at(mut self, release_at: ReleaseAt) -> Self {
-        self.release_at = release_at;
-        self
-    }
-
-    /// Of a response that has begun well: how it goes on is for `report` to say.
-    pub(super) fn report(mut self, report: Option<Report>) -> Self {
-        if report.is_some() {
-            self.sample_at = SampleAt::BodyEnd;
-        }
-        self.report = report;
-        self
-    }
-
     /// Whether the service has said how the request went in the end.
     fn consult(&mut self) -> bool {
         let Some(report) = &self.report else {
@@ -199,8 +162,10 @@ impl Hold {
             if length > 0 && self.sample_at == SampleAt::FirstFrame {
                 self.permit.sample(self.outcome);
             }
-            self.left = self.left.map(|left| left.saturating_sub(length));
-            self.whole = self.left == Some(0);
+            if let Some(left) = self.left {
+                self.left = NonZero::new(left.get().saturating_sub(length));
+                self.whole = self.left.is_none();
+            }
         } else if let Some(trailers) = frame.trailers_ref() {
             if let (true, Some(outcome)) = (self.read_trailers, grpc::outcome(trailers)) {
                 self.outcome = outcome;

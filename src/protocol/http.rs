@@ -1,14 +1,13 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZero, sync::Arc};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_TYPE, request, response,
-};
+use http::{HeaderMap, Method, Request, Response, StatusCode, request, response};
 use http_body::Body;
 
 use super::{
     Protocol, Seen, Sees,
     body::{Hold, ResponseBody},
+    content::Content,
     grpc, head, hint, quota, refusal,
     sealed::Sealed,
 };
@@ -17,17 +16,6 @@ use crate::{
     gate::{Gate, Permit, Report},
     limit::Outcome,
 };
-
-/// What is sent while the work goes on.
-const STREAMS: [&str; 7] = [
-    "text/event-stream",
-    "application/x-ndjson",
-    "application/ndjson",
-    "application/jsonl",
-    "application/json-seq",
-    "application/stream+json",
-    "multipart/x-mixed-replace",
-];
 
 type Exempt = dyn Fn(&request::Parts) -> bool + Send + Sync;
 type Cost = dyn Fn(&request::Parts) -> u64 + Send + Sync;
@@ -217,7 +205,11 @@ impl Http {
         mut permit: Permit,
     ) -> Option<Hold> {
         let (status, headers, body) = (response.status(), response.headers(), response.body());
-        let content = Content::of(headers);
+        // How it comes matters to whoever measures how long it took, and its headers take as long to read as all the rest.
+        let content = match permit.is_timed() {
+            true => Content::of(headers),
+            false => Content::Whole,
+        };
         let (outcome, trailers_tell) = match (told, content) {
             (Some(outcome), _) => (outcome, false),
             (None, Content::Grpc) => match grpc::outcome(headers) {
@@ -226,7 +218,9 @@ impl Http {
             },
             (None, _) => (outcome_of(status), false),
         };
-        let whole = has_no_body(asked, status) || body.is_end_stream();
+        let length = body.size_hint().exact();
+        let nothing = body.is_end_stream() || length == Some(0) && !trailers_tell;
+        let whole = nothing || has_no_body(asked, status);
         let report = match outcome {
             Outcome::Success => response.extensions().get::<Report>(),
             _ => None,
@@ -250,43 +244,21 @@ impl Http {
         if self.release_at == ReleaseAt::Head {
             permit.release(outcome);
         }
-        let hold = Hold::new(permit, outcome, body.size_hint().exact())
-            .read_trailers(trailers_tell)
-            .sample_at(sample_at)
-            .release_at(self.release_at)
-            .report(report.cloned());
-        Some(hold)
-    }
-}
-
-/// What a response's content type says of how it comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
-    /// The head comes when the work is done.
-    Whole,
-    /// The head comes before the work.
-    Stream,
-    /// Likewise, and the trailers tell how it went.
-    Grpc,
-}
-
-impl Content {
-    fn of(headers: &HeaderMap) -> Self {
-        let Some(content_type) = headers.get(CONTENT_TYPE) else {
-            return Self::Whole;
-        };
-        let essence = content_type.as_bytes().split(|byte| *byte == b';').next();
-        let essence = essence.unwrap_or_default().trim_ascii();
-        if grpc::is_grpc(content_type) {
-            Self::Grpc
-        } else if STREAMS
-            .iter()
-            .any(|stream| essence.eq_ignore_ascii_case(stream.as_bytes()))
-        {
-            Self::Stream
-        } else {
-            Self::Whole
-        }
+        permit.running(false);
+        Some(Hold {
+            permit,
+            outcome,
+            read_trailers: trailers_tell,
+            sample_at: match report {
+                // How it goes on is for the service to say.
+                Some(_) => SampleAt::BodyEnd,
+                None => sample_at,
+            },
+            release_at: self.release_at,
+            report: report.cloned(),
+            left: length.and_then(NonZero::new),
+            whole: false,
+        })
     }
 }
 
@@ -370,22 +342,18 @@ where
     fn answer(
         &self,
         asked: Asked,
-        answer: Result<Response<B>, E>,
-        permit: &mut Option<Permit>,
+        mut answer: Result<Response<B>, E>,
+        permit: Option<Permit>,
     ) -> Result<Self::Response, E> {
-        let permit = permit.take();
-        match answer {
-            Ok(mut response) => {
-                let hold = permit.and_then(|permit| self.read(asked, &mut response, permit));
-                Ok(response.map(|body| ResponseBody::new(body, hold)))
+        let hold = match (&mut answer, permit) {
+            (Ok(response), Some(permit)) => self.read(asked, response, permit),
+            (Err(_), Some(mut permit)) => {
+                permit.sample(Outcome::Overload);
+                None
             }
-            Err(error) => {
-                if let Some(mut permit) = permit {
-                    permit.sample(Outcome::Overload);
-                }
-                Err(error)
-            }
-        }
+            (_, None) => None,
+        };
+        answer.map(|response| response.map(|body| ResponseBody::new(body, hold)))
     }
 
     fn error(&self, error: E) -> E {

@@ -8,6 +8,8 @@ mod accept;
 #[cfg(feature = "http")]
 mod body;
 #[cfg(feature = "http")]
+mod content;
+#[cfg(feature = "http")]
 mod grpc;
 #[cfg(feature = "http")]
 mod head;
@@ -39,6 +41,7 @@ pub use self::{
 
 #[cfg(feature = "llm")]
 pub(crate) use self::{
+    content::is_event_stream,
     hint::retry_after,
     http::outcome_of,
     refusal::{LONGEST_TAKEN, put_hint},
@@ -84,13 +87,12 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
         gate: &Gate,
     ) -> Result<Self::Response, Self::Error>;
 
-    /// The inner service has answered: what goes out. The permit goes with it if it is needed for longer; what is left of
-    /// it is dropped next.
+    /// The inner service has answered: what goes out. The permit goes with it if it is needed for longer.
     fn answer(
         &self,
         asked: Self::Asked,
         answer: Result<Res, E>,
-        permit: &mut Option<Permit>,
+        permit: Option<Permit>,
     ) -> Result<Self::Response, Self::Error>;
 
     /// The inner service is no more.

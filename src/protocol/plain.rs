@@ -93,9 +93,9 @@ where
         &self,
         (): (),
         answer: Result<Res, E>,
-        permit: &mut Option<Permit>,
+        permit: Option<Permit>,
     ) -> Result<Res, Error<E>> {
-        if let Some(permit) = permit {
+        if let Some(mut permit) = permit {
             permit.sample(self.policy.outcome(&answer));
             if let Some(cost) = self.policy.actual(&answer) {
                 permit.charge(cost);

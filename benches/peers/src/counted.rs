@@ -8,7 +8,7 @@ use tower_backpressure::{
     rate::{AdaptiveRate, Rate, TokenBucket},
 };
 
-use crate::Acc;
+use crate::{Acc, vector::Vector};
 
 /// What the upstream serves in a second.
 pub const SERVED: u64 = 100;
@@ -60,6 +60,9 @@ pub fn contenders() -> Vec<Contender> {
         }),
         ("tower-acc Vegas", || {
             Holds::Limit(Box::new(Acc(tower_acc::Vegas::default())))
+        }),
+        ("Vector's rules", || {
+            Holds::Limit(Box::new(Vector::default()))
         }),
     ]
 }
