@@ -203,6 +203,7 @@ impl<S, P> Backpressure<S, P> {
     }
 
     /// A call where requests wait in their calls: nobody has readied the inner service yet.
+    #[inline]
     fn call_unreadied<Req>(&mut self, request: Req, seen: Seen) -> ResponseFuture<S, Req, P>
     where
         S: Service<Req> + Clone,

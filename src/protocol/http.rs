@@ -386,9 +386,9 @@ pub(crate) fn outcome_of(status: StatusCode) -> Outcome {
 
 /// Whether there is no body, whatever the response says (RFC 9110, section 6.4.1).
 fn has_no_body(asked: Asked, status: StatusCode) -> bool {
-    asked == Asked::Head
-        || (asked == Asked::Connect && status.is_success())
-        || status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
+    match asked {
+        Asked::Head => true,
+        Asked::Connect if status.is_success() => true,
+        _ => matches!(status.as_u16(), 100..=199 | 204 | 304),
+    }
 }

@@ -1,6 +1,9 @@
 //! HTTP's words for a refusal.
 
-use std::time::Duration;
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -15,6 +18,9 @@ use crate::{Reason, Rejected};
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The SDKs of OpenAI and Anthropic take no longer hint at its word; told so, they do not come back too early instead.
 pub(crate) const LONGEST_TAKEN: Duration = Duration::from_secs(60);
+
+/// In bytes: enough for a body as a rule, so that it is written where it stays.
+const ROOM: usize = 256;
 
 /// The refusal of a request with this head that is not gRPC.
 pub(super) fn refusal(asked: &request::Parts, rejected: &Rejected) -> Response<Bytes> {
@@ -51,10 +57,17 @@ fn json(rejected: &Rejected, retry_after: Option<u64>) -> String {
         false => "overloaded",
     };
     let reason = rejected.reason().as_str();
-    let retry_after = retry_after.map_or(String::from("null"), |millis| millis.to_string());
-    format!(
+    let retry_after: &dyn fmt::Display = match &retry_after {
+        Some(millis) => millis,
+        None => &"null",
+    };
+    let mut json = String::with_capacity(ROOM);
+    // There is nothing that could fail.
+    let _ = write!(
+        json,
         r#"{{"error":"{error}","reason":"{reason}","message":"{rejected}","retry_after_ms":{retry_after}}}"#
-    )
+    );
+    json
 }
 
 fn status(rejected: &Rejected) -> StatusCode {

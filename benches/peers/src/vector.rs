@@ -83,7 +83,7 @@ impl Limit for Vector {
         let (mean, variance) = match (self.past, self.interval.mean()) {
             (None, None) => return self.limit(),
             (None, Some(mean)) => (mean, 0.0),
-            (Some(past), _) if sample.now < past.until => return self.limit(),
+            (Some(past), _) if sample.at < past.until => return self.limit(),
             (Some(past), mean) => {
                 self.above_one = self.decide(past) - INITIAL;
                 let step = mean.map_or(0.0, |mean| mean - past.mean);
@@ -96,7 +96,7 @@ impl Limit for Vector {
                 (past.mean + part, variance)
             }
         };
-        let until = sample.now + Duration::from_secs_f64(mean);
+        let until = sample.at + Duration::from_secs_f64(mean);
         self.past = Some(Past {
             mean,
             variance,
