@@ -72,7 +72,7 @@ fn tables(effort: &Effort, to: &mut Report) -> fmt::Result {
         "\n{} rounds of {:?} of every line in turn. ns: of wall time per call and thread, the reading of the clock among it; ratio: \
          what each\nround says, to the last line: the median, and the middle half of them. Through the layers each has the clock it \
          comes with: ours\nthe system's monotonic one, tower_governor the processor's counter; and ours holds a slot until the body has ended, \
-         which the other\nknows nothing of.",
+         which the other\nknows nothing of, nor does tower's GlobalConcurrencyLimit around it, which holds one until the head.",
         effort.rounds, effort.round,
     )
 }

@@ -16,7 +16,7 @@ use std::{
 use axum::body::Body;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Empty;
-use tower::{Layer, Service};
+use tower::{Layer, Service, limit::GlobalConcurrencyLimitLayer};
 use tower_backpressure::{BackpressureLayer, rate::TokenBucket};
 use tower_governor::{
     GovernorError, GovernorLayer,
@@ -33,6 +33,8 @@ pub enum Layers {
     Bare,
     /// Ours.
     Backpressure,
+    /// The peer, and tower's limit around it: two layers that together know what ours does, how many are in flight as well.
+    Both,
     /// The peer.
     TowerGovernor,
 }
@@ -56,13 +58,19 @@ const HEADER: &str = "x-api-key";
 
 impl Layers {
     /// In the order of the table.
-    pub const ALL: [Self; 3] = [Self::Bare, Self::Backpressure, Self::TowerGovernor];
+    pub const ALL: [Self; 4] = [
+        Self::Bare,
+        Self::Backpressure,
+        Self::Both,
+        Self::TowerGovernor,
+    ];
 
     /// What the table calls it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bare => "no layer",
             Self::Backpressure => "ours",
+            Self::Both => "it and a limit",
             Self::TowerGovernor => "tower_governor",
         }
     }
@@ -100,30 +108,15 @@ pub fn round(layers: Layers, case: Case, threads: usize, calls: u64) -> Round {
             let layer = BackpressureLayer::rate(TokenBucket::per_minute(1).burst(1));
             timed(layer.layer(OK), threads, calls)
         }
-        (Layers::TowerGovernor, Case::Admitted) => {
-            let config = GovernorConfigBuilder::default()
-                .key_extractor(GlobalKeyExtractor)
-                .per_nanosecond(1)
-                .burst_size(u32::MAX)
-                .finish();
-            timed(governor(config).layer(OK), threads, calls)
+        (Layers::Both, _) => {
+            let limit = GlobalConcurrencyLimitLayer::new(ROOMY);
+            match case {
+                Case::PerKey => timed(limit.layer(by_key().layer(OK)), threads, calls),
+                _ => timed(limit.layer(of_all(case).layer(OK)), threads, calls),
+            }
         }
-        (Layers::TowerGovernor, Case::PerKey) => {
-            let config = GovernorConfigBuilder::default()
-                .key_extractor(ByHeader)
-                .per_nanosecond(1)
-                .burst_size(u32::MAX)
-                .finish();
-            timed(governor(config).layer(OK), threads, calls)
-        }
-        (Layers::TowerGovernor, Case::Refused) => {
-            let config = GovernorConfigBuilder::default()
-                .key_extractor(GlobalKeyExtractor)
-                .per_second(60)
-                .burst_size(1)
-                .finish();
-            timed(governor(config).layer(OK), threads, calls)
-        }
+        (Layers::TowerGovernor, Case::PerKey) => timed(by_key().layer(OK), threads, calls),
+        (Layers::TowerGovernor, _) => timed(of_all(case).layer(OK), threads, calls),
     }
 }
 
@@ -135,14 +128,23 @@ fn plenty() -> BackpressureLayer {
     BackpressureLayer::rate(bucket())
 }
 
-type Config<K> = tower_governor::governor::GovernorConfig<
-    K,
-    governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>,
->;
+type Governor<K> =
+    GovernorLayer<K, governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>, Body>;
 
-fn governor<K: KeyExtractor>(
-    config: Option<Config<K>>,
-) -> GovernorLayer<K, governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>, Body> {
+/// One rate, with room for all or for nobody.
+fn of_all(case: Case) -> Governor<GlobalKeyExtractor> {
+    let mut config = GovernorConfigBuilder::default().key_extractor(GlobalKeyExtractor);
+    let config = match case {
+        Case::Refused => config.per_second(60).burst_size(1),
+        _ => config.per_nanosecond(1).burst_size(u32::MAX),
+    };
+    GovernorLayer::new(config.finish().expect("valid settings"))
+}
+
+/// A rate for each key, with room for all.
+fn by_key() -> Governor<ByHeader> {
+    let mut config = GovernorConfigBuilder::default().key_extractor(ByHeader);
+    let config = config.per_nanosecond(1).burst_size(u32::MAX).finish();
     GovernorLayer::new(config.expect("valid settings"))
 }
 

@@ -110,13 +110,14 @@ impl Limit for Vector {
 mod tests {
     use super::*;
 
-    const LATENCY: Duration = Duration::from_millis(100);
+    /// No fraction of a second is lost in a float.
+    const LATENCY: Duration = Duration::from_millis(125);
 
-    /// An answer at each of these tenths of a second, with the limit reached.
-    fn answered(vector: &mut Vector, tenths: std::ops::Range<u32>, outcome: Outcome) -> usize {
-        for tenth in tenths {
+    /// An answer after each of these latencies, with the limit reached.
+    fn answered(vector: &mut Vector, latencies: std::ops::Range<u32>, outcome: Outcome) -> usize {
+        for nth in latencies {
             let in_flight = vector.limit();
-            vector.update(&Sample::new(LATENCY * tenth, LATENCY, in_flight, outcome));
+            vector.update(&Sample::new(LATENCY * nth, LATENCY, in_flight, outcome));
         }
         vector.limit()
     }
@@ -129,15 +130,15 @@ mod tests {
         assert_eq!(answered(&mut vector, 1..2, Outcome::Success), 1);
         assert_eq!(answered(&mut vector, 2..41, Outcome::Success), 40);
         assert_eq!(answered(&mut vector, 41..42, Outcome::Overload), 36);
-        assert_eq!(answered(&mut vector, 42..300, Outcome::Success), MAX);
-        assert_eq!(answered(&mut vector, 300..500, Outcome::Overload), 1);
+        assert_eq!(answered(&mut vector, 42..206, Outcome::Success), MAX);
+        assert_eq!(answered(&mut vector, 206..300, Outcome::Overload), 1);
     }
 
     #[test]
     fn less_where_answers_take_longer_and_no_more_where_the_limit_is_not_reached() {
         let mut vector = Vector::default();
         answered(&mut vector, 1..41, Outcome::Success);
-        let idle = Sample::new(LATENCY * 42, LATENCY, 1, Outcome::Success);
+        let idle = Sample::new(LATENCY * 42, LATENCY / 2, 1, Outcome::Success);
         assert_eq!(vector.update(&idle), 40);
         let slow = Sample::new(LATENCY * 44, 2 * LATENCY, 40, Outcome::Success);
         assert_eq!(vector.update(&slow), 36);
