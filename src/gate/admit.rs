@@ -154,7 +154,7 @@ impl Gate {
     #[inline]
     pub(super) fn begin(&self) -> Started {
         let recorded = self.recording.admitted(self);
-        let picked = self.learner.as_ref().is_some_and(Learner::picks);
+        let picked = self.learner.as_deref().is_some_and(Learner::picks);
         if recorded || picked || self.room.has_rates() && self.room.learns() {
             return self.begin_timed(picked);
         }

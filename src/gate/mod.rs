@@ -80,7 +80,7 @@ pub(crate) struct Settings {
 }
 
 /// Laid out so that what every request writes lies on the cache line of the `Arc`'s own count, which every request writes
-/// as well, and what requests only read lies on others.
+/// as well, and what requests only read lies on the next ones, together: of gates for thousands of keys a line is soon gone.
 #[repr(C)]
 pub struct Gate {
     room: Room,
@@ -89,18 +89,18 @@ pub struct Gate {
     /// Those that came and were neither let in nor refused: they left while they waited, or were ready and never called.
     left: AtomicU64,
     waiting: AtomicUsize,
-    hint_nanos: AtomicU64,
-    settings: Settings,
+    clock: Clock,
     /// Of a key's gate: the one that all keys share.
     above: Option<Arc<Gate>>,
     /// The gates of the keys below this one. They hold this one, so that it must not hold them.
     keys: Option<Weak<dyn Keys>>,
-    peak_below: AtomicUsize,
-    learner: Option<Learner>,
+    learner: Option<Box<Learner>>,
     recording: Recording,
+    settings: Settings,
+    hint_nanos: AtomicU64,
+    peak_below: AtomicUsize,
     queue: Mutex<Line>,
     watch: Mutex<Watch>,
-    clock: Clock,
     seed: u64,
     drained: Notify,
     earlier: Arc<Notify>,
@@ -130,7 +130,7 @@ impl Gate {
             above: None,
             keys: None,
             peak_below: AtomicUsize::new(0),
-            learner,
+            learner: learner.map(Box::new),
             recording: Recording::new(),
             watch: Mutex::new(Watch::default()),
             clock: Clock::new(),

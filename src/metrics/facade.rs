@@ -42,11 +42,12 @@ const OUTCOMES: [Outcome; 4] = [
 /// Whether a recorder has been installed meanwhile is looked up once in so many requests.
 const REQUESTS_PER_LOOK: u64 = 64;
 
-/// What one gate reports.
+/// What one gate reports. What every request looks at comes first, and nothing large lies between it and the rest of the gate.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Recording {
     /// Taken once somebody listens. Until then nothing is reported, and nothing but this is looked at.
-    handles: OnceLock<Handles>,
+    handles: OnceLock<Box<Handles>>,
     /// Whether it has ever been looked for somebody.
     looked: AtomicBool,
     /// Of the gauge by which that is found out.
@@ -170,7 +171,7 @@ impl Recording {
                 let metadata = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
                 is_heard(&recorder.register_gauge(key, &metadata))
             });
-            heard.then(|| self.handles.get_or_init(|| Handles::new(gate)))
+            heard.then(|| &**self.handles.get_or_init(|| Box::new(Handles::new(gate))))
         })?
     }
 }
