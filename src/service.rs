@@ -122,7 +122,8 @@ where
     }
 }
 
-/// In bytes. A future above it is made where it is to go, since moving it there takes longer than calling a function does.
+/// In bytes. A future above it is made where it is to go, since moving it there takes longer than calling a function does:
+/// behind axum, where it has some 350 bytes, that saves 10 to 15 ns of a call. Below it futures fit into registers, more or less.
 const LARGE: usize = 128;
 
 impl<S, P> Backpressure<S, P> {
@@ -169,8 +170,10 @@ impl<S, P> Backpressure<S, P> {
         }
     }
 
-    /// A call of a service that is ready. All in one piece, since a request is moved wherever a function takes it that looks at
-    /// it as well.
+    /// A call of a service that is ready.
+    ///
+    /// What goes before a call is written out here as it is in `State::run`: a request is moved once for each function that
+    /// looks at it and hands it on.
     #[inline]
     fn call_readied<Req>(
         &mut self,

@@ -79,9 +79,9 @@ pub(crate) struct Settings {
     pub(crate) remote: Option<Arc<dyn RemoteRate>>,
 }
 
-/// Laid out so that what every request writes lies on the cache line of the `Arc`'s own count, which every request writes
-/// as well, and what requests only read lies on the next ones, together: of gates for thousands of keys a line is soon gone.
-#[repr(C)]
+/// Laid out so that what every request writes lies on one cache line, wherever the gate is, and what requests only read on
+/// the next ones, together: of gates for thousands of keys a line is soon gone.
+#[repr(C, align(64))]
 pub struct Gate {
     room: Room,
     completed: AtomicU64,

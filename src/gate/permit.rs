@@ -74,13 +74,6 @@ impl Permit {
         }
     }
 
-    /// Whether anybody wants to know how long it takes. Nobody does of a fixed limit without a recorder, and of the requests
-    /// that an adaptive one passes over.
-    #[inline]
-    pub(crate) fn is_timed(&self) -> bool {
-        self.rare.is_some() || self.started.is_known()
-    }
-
     /// Likewise, with a latency that the service knows better.
     #[cfg(feature = "http")]
     pub(crate) fn sample_told(&mut self, outcome: Outcome, latency: Duration) {
@@ -96,6 +89,13 @@ impl Permit {
             self.record(outcome, latency);
             self.learn(self.gate.clock.now(), latency, outcome, None);
         }
+    }
+
+    /// Whether anybody may want to know how long it takes and how it goes. Nobody does of a fixed limit without a recorder, and
+    /// of the requests that an adaptive one passes over.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.rare.is_some() || self.started.is_known()
     }
 
     #[cfg(feature = "http")]

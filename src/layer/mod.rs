@@ -198,7 +198,7 @@ impl<P> BackpressureLayer<P> {
         Handle::new(Arc::clone(&self.gate))
     }
 
-    /// For how many keys of `.per_key(..)` a gate is held at most. Default: 10 000. Each takes some 1.3 kB, beside the key
+    /// For how many keys of `.per_key(..)` a gate is held at most. Default: 10 000. Each takes some 1.4 kB, one with an adaptive limit 5 kB more, beside the key
     /// itself. Without effect where there are no keys.
     ///
     /// # Panics

@@ -51,7 +51,7 @@ pub(crate) struct Recording {
     /// Whether it has ever been looked for somebody.
     looked: AtomicBool,
     /// Of the gauge by which that is found out.
-    key: OnceLock<Key>,
+    key: OnceLock<Box<Key>>,
 }
 
 #[derive(Debug)]
@@ -165,7 +165,7 @@ impl Recording {
         }
         let key = self
             .key
-            .get_or_init(|| Key::from_parts(IN_FLIGHT, vec![label(gate)]));
+            .get_or_init(|| Box::new(Key::from_parts(IN_FLIGHT, vec![label(gate)])));
         contained(|| {
             let heard = metrics::with_recorder(|recorder| {
                 let metadata = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));

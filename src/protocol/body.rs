@@ -139,7 +139,7 @@ pub(super) struct Hold {
     pub(super) release_at: ReleaseAt,
     /// By the service, if it knows better.
     pub(super) report: Option<Report>,
-    /// What is left of a body whose length is known: a server drops such a body without asking for its end.
+    /// What is left of a body whose length is known, if anything is: a server drops such a body without asking for its end.
     pub(super) left: Option<NonZero<u64>>,
     pub(super) whole: bool,
 }

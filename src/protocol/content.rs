@@ -33,7 +33,7 @@ impl Content {
         let Some(content_type) = headers.get(CONTENT_TYPE) else {
             return Self::Whole;
         };
-        let value = content_type.as_bytes();
+        let value = content_type.as_bytes().trim_ascii_start();
         if grpc::is_grpc(content_type) {
             Self::Grpc
         } else if STREAMS.iter().any(|stream| is(value, stream)) {
@@ -48,10 +48,10 @@ impl Content {
 #[cfg(feature = "llm")]
 pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE);
-    content_type.is_some_and(|value| is(value.as_bytes(), EVENT_STREAM))
+    content_type.is_some_and(|value| is(value.as_bytes().trim_ascii_start(), EVENT_STREAM))
 }
 
-/// Whether this content type is that media type, with parameters or without. Every response is asked this several times over.
+/// Whether this content type is that media type, with parameters or without. A response is asked this several times over.
 #[inline]
 fn is(content_type: &[u8], media_type: &str) -> bool {
     let Some((start, rest)) = content_type.split_at_checked(media_type.len()) else {
@@ -84,7 +84,8 @@ mod tests {
             let upper = stream.to_ascii_uppercase();
             let spaced = format!("{stream} ; charset=utf-8");
             let parameter = format!("{stream};boundary=x");
-            for value in [stream, &upper, &spaced, &parameter] {
+            let late = format!(" \t{stream}");
+            for value in [stream, &upper, &spaced, &parameter, &late] {
                 assert_eq!(of(value.as_bytes()), Content::Stream, "{value}");
             }
         }

@@ -205,7 +205,8 @@ impl Http {
         mut permit: Permit,
     ) -> Option<Hold> {
         let (status, headers, body) = (response.status(), response.headers(), response.body());
-        // How it comes matters to whoever measures how long it took, and its headers take as long to read as all the rest.
+        // How it comes matters to whoever measures how long it took, or counts how it went; to read it takes as long as all the
+        // rest. Calls that are under way when a recorder comes are counted by their status alone.
         let content = match permit.is_timed() {
             true => Content::of(headers),
             false => Content::Whole,
@@ -219,8 +220,7 @@ impl Http {
             (None, _) => (outcome_of(status), false),
         };
         let length = body.size_hint().exact();
-        let nothing = body.is_end_stream() || length == Some(0) && !trailers_tell;
-        let whole = nothing || has_no_body(asked, status);
+        let whole = has_no_body(asked, status) || body.is_end_stream();
         let report = match outcome {
             Outcome::Success => response.extensions().get::<Report>(),
             _ => None,
@@ -257,7 +257,8 @@ impl Http {
             release_at: self.release_at,
             report: report.cloned(),
             left: length.and_then(NonZero::new),
-            whole: false,
+            // Over HTTP/1 such a body is dropped without being asked; it may be asked for trailers.
+            whole: length == Some(0) && !trailers_tell,
         })
     }
 }

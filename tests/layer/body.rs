@@ -1,15 +1,15 @@
 //! The permit on the body: back exactly once, in every way a response can end.
 
-use std::{convert::Infallible, io};
+use std::{convert::Infallible, future::poll_fn, io, task::Poll};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, Full};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_backpressure::{ReleaseAt, limit::Outcome};
+use tower_backpressure::{ReleaseAt, SampleAt, limit::Outcome};
 
-use crate::script::{Bench, Script, sse, trailers};
+use crate::script::{Bench, Script, grpc, sse, trailers};
 
 #[tokio::test(start_paused = true)]
 async fn held_until_the_body_has_ended() {
@@ -63,16 +63,55 @@ async fn back_at_once_where_no_body_can_come() {
         assert_eq!(bench.in_flight(), 0, "{status}");
         drop(response);
     }
-    // Says that nothing is in it and not that it has ended, which is the default of a body; hyper does not ask for it.
-    let nothing = Script {
-        length: Some(0),
-        ..Script::default()
-    };
-    let nothing = bench.get(Response::new(nothing)).await;
-    assert_eq!(bench.in_flight(), 0);
-    drop((empty, head, tunnel, nothing));
-    assert_eq!(bench.handle().snapshot().consumed_count, 7);
-    assert_eq!(bench.samples(), vec![(0, Outcome::Success); 7]);
+    drop((empty, head, tunnel));
+    assert_eq!(bench.handle().snapshot().consumed_count, 6);
+    assert_eq!(bench.samples(), vec![(0, Outcome::Success); 6]);
+}
+#[tokio::test(start_paused = true)]
+async fn a_body_of_no_length_keeps_it_until_its_trailers() {
+    for (respond, outcome) in [
+        (grpc as fn(Script) -> Response<Script>, Outcome::Overload),
+        (Response::new, Outcome::Success),
+    ] {
+        let bench = Bench::new();
+        let body = Script {
+            length: Some(0),
+            ..Script::default()
+        };
+        let mut response = bench.get(respond(body.and(trailers("8")))).await;
+        assert_eq!(bench.in_flight(), 1);
+        assert!(response.body_mut().frame().await.unwrap().is_ok());
+        assert_eq!(bench.in_flight(), 1);
+        assert!(response.body_mut().frame().await.is_none());
+        assert_eq!(bench.in_flight(), 0);
+        assert_eq!(bench.samples(), [(0, outcome)]);
+    }
+}
+#[tokio::test(start_paused = true)]
+async fn a_body_is_whole_once_its_length_is_out() {
+    for (length, frames, read, outcome) in [
+        (0, &[][..], 0, Outcome::Success),
+        (2, &["a", "b"], 2, Outcome::Success),
+        (2, &["a", "b"], 1, Outcome::Cancelled),
+        (2, &["", "ab"], 1, Outcome::Cancelled),
+        (2, &["", "ab"], 2, Outcome::Success),
+        // More than it said.
+        (1, &["ab", "c"], 1, Outcome::Success),
+    ] {
+        let bench = Bench::with(|layer| layer.sample_at(SampleAt::BodyEnd));
+        let body = Script {
+            length: Some(length),
+            ..Script::data(frames)
+        };
+        let mut response = bench.get(Response::new(body)).await;
+        for _ in 0..read {
+            response.body_mut().frame().await.unwrap().unwrap();
+        }
+        // As hyper does over HTTP/1, which asks for no more than what was promised.
+        drop(response);
+        let seen = bench.samples();
+        assert_eq!(seen, [(0, outcome)], "{read} of {frames:?}, {length} bytes");
+    }
 }
 #[tokio::test(start_paused = true)]
 async fn back_when_the_body_is_dropped() {
@@ -106,6 +145,28 @@ async fn back_when_the_handler_panics() {
         Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
     });
     let call = tokio::spawn(bench.layer.layer(panics).oneshot(Request::new(())));
+    assert!(call.await.unwrap_err().is_panic());
+    assert_eq!(bench.in_flight(), 0);
+    assert_eq!(bench.samples(), [], "a panic says nothing about load");
+}
+#[tokio::test(start_paused = true)]
+async fn back_when_what_made_the_answer_panics_as_it_goes() {
+    struct Goes;
+    impl Drop for Goes {
+        fn drop(&mut self) {
+            panic!("a destructor with a mistake");
+        }
+    }
+    let bench = Bench::new();
+    let answers = service_fn(|_: Request<()>| {
+        let (goes, body) = (Goes, Full::<Bytes>::from("never read"));
+        let mut answer = Some(Ok::<_, Infallible>(Response::new(body)));
+        poll_fn(move |_| {
+            let _ = &goes;
+            Poll::Ready(answer.take().unwrap())
+        })
+    });
+    let call = tokio::spawn(bench.layer.layer(answers).oneshot(Request::new(())));
     assert!(call.await.unwrap_err().is_panic());
     assert_eq!(bench.in_flight(), 0);
     assert_eq!(bench.samples(), [], "a panic says nothing about load");

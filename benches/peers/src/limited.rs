@@ -1,4 +1,5 @@
-//! Whole calls through layers with a rate, ours and tower_governor's, each with the clock that it comes with.
+//! Whole calls through layers with a rate, ours and tower_governor's, by itself and with tower's limit around it, each with the
+//! clock that it comes with.
 
 #![allow(clippy::disallowed_methods, reason = "real time is what is measured")]
 
@@ -34,7 +35,7 @@ pub enum Layers {
     /// Ours.
     Backpressure,
     /// The peer, and tower's limit around it: two layers that together know what ours does, how many are in flight as well.
-    Both,
+    GovernorAndLimit,
     /// The peer.
     TowerGovernor,
 }
@@ -61,7 +62,7 @@ impl Layers {
     pub const ALL: [Self; 4] = [
         Self::Bare,
         Self::Backpressure,
-        Self::Both,
+        Self::GovernorAndLimit,
         Self::TowerGovernor,
     ];
 
@@ -70,7 +71,7 @@ impl Layers {
         match self {
             Self::Bare => "no layer",
             Self::Backpressure => "ours",
-            Self::Both => "it and a limit",
+            Self::GovernorAndLimit => "governor+limit",
             Self::TowerGovernor => "tower_governor",
         }
     }
@@ -108,7 +109,7 @@ pub fn round(layers: Layers, case: Case, threads: usize, calls: u64) -> Round {
             let layer = BackpressureLayer::rate(TokenBucket::per_minute(1).burst(1));
             timed(layer.layer(OK), threads, calls)
         }
-        (Layers::Both, _) => {
+        (Layers::GovernorAndLimit, _) => {
             let limit = GlobalConcurrencyLimitLayer::new(ROOMY);
             match case {
                 Case::PerKey => timed(limit.layer(by_key().layer(OK)), threads, calls),

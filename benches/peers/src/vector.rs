@@ -1,9 +1,11 @@
 //! A limit by the rules of Vector's adaptive request concurrency, with its defaults, written anew from what its documentation and
-//! source say: as a crate it is to be had only in a fork that brings an HTTP client along.
+//! source say (vectordotdev/vector, `src/sinks/util/adaptive_concurrency/controller.rs` at 05b56b79): as a crate it is to be had
+//! only in a fork that brings an HTTP client along.
 //!
 //! Once an interval, which lasts for as long as the mean answer: one more if the limit was reached, nobody refused, and answers
 //! took no longer than they did; nine tenths if somebody refused, or answers took longer by 2.5 standard deviations.
-//! Where the original notes that the limit was reached when a request is let in, this notes it when its answer comes.
+//! Where the original notes that the limit was reached when a request is let in, this notes it when its answer comes; and
+//! timeouts, which the original takes for refusals, are the callers' here, and say nothing.
 
 use std::time::Duration;
 
