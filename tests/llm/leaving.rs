@@ -105,3 +105,13 @@ async fn a_body_that_panics_gives_everything_back_and_teaches_nothing() {
     drop(answer);
     assert_eq!((bench.in_flight(), bench.samples()), (0, vec![]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn so_does_a_whole_answer_that_panics_while_it_is_collected() {
+    let bench = Bench::new();
+    let body = Script::new(&["{\"choices\":["]).wait(3 * SECOND).panics();
+    bench.answers(body.whole());
+    let asking = AssertUnwindSafe(bench.ask(asks_for_whole()));
+    assert!(asking.catch_unwind().await.is_err());
+    assert_eq!((bench.in_flight(), bench.samples()), (0, vec![]));
+}
