@@ -3,12 +3,13 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     time::Duration,
 };
 
 use futures_util::future::join_all;
-use tokio::time::{sleep, timeout};
+use tokio::time::{advance, sleep, timeout};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_backpressure::{
     BackpressureLayer,
@@ -127,6 +128,34 @@ async fn told_a_threshold_callers_that_leave_early_are_no_reason_to_fall() {
         join_all(calls).await;
     }
     assert!(layer.handle().limit() >= 50, "{}", layer.handle().limit());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_hundred_thousand_requests_a_second_a_share_is_told_and_truly() {
+    const LATENCY: Duration = Duration::from_micros(10);
+    struct Notes(mpsc::Sender<Duration>);
+    impl Limit for Notes {
+        fn limit(&self) -> usize {
+            10
+        }
+        fn update(&mut self, sample: &Sample) -> usize {
+            let _ = self.0.send(sample.latency);
+            10
+        }
+    }
+    let (notes, told) = mpsc::channel();
+    let layer = BackpressureLayer::adaptive(Notes(notes)).plain();
+    let service = layer.layer(service_fn(|()| async {
+        advance(LATENCY).await;
+        Ok::<_, Infallible>(())
+    }));
+    for _ in 0..20_000 {
+        service.clone().oneshot(()).await.unwrap();
+    }
+    let told: Vec<_> = told.try_iter().collect();
+    assert!(told.iter().all(|latency| *latency == LATENCY), "{told:?}");
+    // All of the first millisecond, then one of 32 by chance.
+    assert!((300..2000).contains(&told.len()), "{}", told.len());
 }
 
 #[tokio::test]
