@@ -29,6 +29,8 @@ pub enum Holds {
     Rate(Box<dyn Rate>),
     /// A limit on how many are in flight.
     Limit(Box<dyn Limit>),
+    /// Likewise, by Vector's rules.
+    Vector(Vector),
 }
 
 /// How it went once it had settled, per second, as shares of what the upstream serves.
@@ -61,9 +63,7 @@ pub fn contenders() -> Vec<Contender> {
         ("tower-acc Vegas", || {
             Holds::Limit(Box::new(Acc(tower_acc::Vegas::default())))
         }),
-        ("Vector's rules", || {
-            Holds::Limit(Box::new(Vector::default()))
-        }),
+        ("Vector's rules", || Holds::Vector(Vector::default())),
     ]
 }
 
@@ -84,16 +84,21 @@ pub fn play(mut holds: Holds, seed: u64) -> Held {
             match &mut holds {
                 Holds::Rate(rate) => rate.observe(&sample),
                 Holds::Limit(limit) => drop(limit.update(&sample)),
+                Holds::Vector(limit) => drop(limit.update(&sample)),
             }
         }
         let admitted = match &holds {
             Holds::Rate(rate) => rate.spend(now, 1).is_ok(),
             Holds::Limit(limit) => answers.len() < limit.limit(),
+            Holds::Vector(limit) => answers.len() < limit.limit(),
         };
         if !admitted {
             continue;
         }
         let in_flight = answers.len() + 1;
+        if let Holds::Vector(limit) = &mut holds {
+            limit.start(in_flight);
+        }
         let (latency, outcome) = if upstream.spend(now, 1).is_ok() {
             served[second] += 1.0;
             (LATENCY, Outcome::Success)

@@ -17,7 +17,7 @@ pub mod rounds;
 pub mod scores;
 pub mod soak;
 pub mod tokens;
-mod vector;
+pub mod vector;
 pub mod waiters;
 
 use std::fmt;
@@ -29,7 +29,7 @@ use tower_backpressure::{
 };
 use tower_resilience_adaptive::{Algorithm, ConcurrencyAlgorithm as _};
 
-use self::{congestion::Congestion, vector::Vector};
+use self::congestion::Congestion;
 
 /// A limit in the comparison.
 pub struct Contender {
@@ -110,7 +110,6 @@ pub fn contenders() -> Vec<Contender> {
         contender("congestion-limiter Vegas", |_| {
             Box::new(Congestion::new(limits::Vegas::new_with_initial_limit(10)))
         }),
-        contender("Vector's rules", |_| Box::new(Vector::default())),
     ]
 }
 

@@ -4,8 +4,7 @@
 //!
 //! Once an interval, which lasts for as long as the mean answer: one more if the limit was reached, nobody refused, and answers
 //! took no longer than they did; nine tenths if somebody refused, or answers took longer by 2.5 standard deviations.
-//! Where the original notes that the limit was reached when a request is let in, this notes it when its answer comes; and
-//! timeouts, which the original takes for refusals, are the callers' here, and say nothing.
+//! It has to be told of each request that is let in. Timeouts, which the original takes for refusals, say nothing here.
 
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ const RTT_DEVIATION_SCALE: f64 = 2.5;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Vector {
+pub struct Vector {
     above_one: usize,
     /// What answers took before this interval.
     past: Option<Past>,
@@ -44,12 +43,19 @@ struct Interval {
 }
 
 impl Interval {
+    /// To the microsecond, as in the original's own tests: answers that all take the same time would else be taken for slow by
+    /// what a float rounds.
     fn mean(&self) -> Option<f64> {
-        (self.count > 0).then(|| self.sum / f64::from(self.count))
+        (self.count > 0).then(|| (self.sum / f64::from(self.count) * 1e6).round() / 1e6)
     }
 }
 
 impl Vector {
+    /// A request is let in, as the last of so many in flight.
+    pub fn start(&mut self, in_flight: usize) {
+        self.interval.reached |= in_flight >= self.limit();
+    }
+
     fn decide(&self, past: Past) -> usize {
         let limit = self.limit();
         let Interval {
@@ -81,7 +87,6 @@ impl Limit for Vector {
             Outcome::Overload => self.interval.refused = true,
             _ => {}
         }
-        self.interval.reached |= sample.in_flight >= self.limit();
         let (mean, variance) = match (self.past, self.interval.mean()) {
             (None, None) => return self.limit(),
             (None, Some(mean)) => (mean, 0.0),
@@ -119,6 +124,7 @@ mod tests {
     fn answered(vector: &mut Vector, latencies: std::ops::Range<u32>, outcome: Outcome) -> usize {
         for nth in latencies {
             let in_flight = vector.limit();
+            vector.start(in_flight);
             vector.update(&Sample::new(LATENCY * nth, LATENCY, in_flight, outcome));
         }
         vector.limit()
@@ -142,6 +148,7 @@ mod tests {
         answered(&mut vector, 1..41, Outcome::Success);
         let idle = Sample::new(LATENCY * 42, LATENCY / 2, 1, Outcome::Success);
         assert_eq!(vector.update(&idle), 40);
+        vector.start(40);
         let slow = Sample::new(LATENCY * 44, 2 * LATENCY, 40, Outcome::Success);
         assert_eq!(vector.update(&slow), 36);
     }
