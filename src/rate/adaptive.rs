@@ -73,7 +73,6 @@ use crate::{
 pub struct AdaptiveRate {
     settings: Settings,
     bucket: TokenBucket,
-    spent: AtomicU64,
     served: AtomicU64,
     refused: AtomicU64,
     /// Somebody found too little in the bucket in this interval.
@@ -168,7 +167,6 @@ impl AdaptiveRate {
         Self {
             settings,
             bucket: TokenBucket::beginning_with(initial, settings.burst),
-            spent: AtomicU64::new(0),
             served: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             short: AtomicBool::new(false),
@@ -200,7 +198,8 @@ impl AdaptiveRate {
 
     /// Notes that somebody found too little.
     fn noting(&self, result: Result<(), Short>) -> Result<(), Short> {
-        if let Err(Short::Wait(_)) = result {
+        // Who only reads leaves the cache line where it is.
+        if matches!(result, Err(Short::Wait(_))) && !self.short.load(Ordering::Relaxed) {
             self.short.store(true, Ordering::Relaxed);
         }
         result
@@ -215,7 +214,7 @@ impl AdaptiveRate {
 
     fn totals(&self) -> Totals {
         Totals {
-            spent: self.spent.load(Ordering::Relaxed),
+            spent: self.bucket.tally().load(Ordering::Relaxed),
             served: self.served.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
         }
@@ -231,19 +230,19 @@ impl Rate for AdaptiveRate {
     fn spend(&self, now: Duration, cost: u64) -> Result<(), Short> {
         self.pass(now);
         self.noting(self.bucket.spend(now, cost))?;
-        self.spent.fetch_add(cost, Ordering::Relaxed);
+        self.bucket.tally().fetch_add(cost, Ordering::Relaxed);
         Ok(())
     }
 
     fn owe(&self, now: Duration, cost: u64) {
         self.pass(now);
         self.bucket.owe(now, cost);
-        self.spent.fetch_add(cost, Ordering::Relaxed);
+        self.bucket.tally().fetch_add(cost, Ordering::Relaxed);
     }
 
     fn refund(&self, now: Duration, spent: Duration, cost: u64) {
         self.bucket.refund(now, spent, cost);
-        self.spent.fetch_sub(cost, Ordering::Relaxed);
+        self.bucket.tally().fetch_sub(cost, Ordering::Relaxed);
     }
 
     fn quota(&self, now: Duration) -> Quota {

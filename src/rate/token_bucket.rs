@@ -1,5 +1,6 @@
 mod state;
 mod ticks;
+mod word;
 
 #[cfg(all(test, backpressure_loom))]
 mod interleavings;
@@ -16,6 +17,7 @@ use super::{Quota, Rate, Short};
 use crate::{
     ConfigError,
     config::{at_least_one, built},
+    sync::AtomicU64,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -52,12 +54,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// that the error stays below one tick for good. In any interval of length `t` no more than `rate × t + burst` is let in, to
 /// within the nanosecond that the clock itself is true to.
 ///
-/// `due` and what guards against a change of the rate share one atomic word. A decision is one compare-and-swap; spending
-/// from a full bucket also notes the time.
+/// `due` and what guards against a change of the rate share one atomic word. A decision is one compare-and-swap. When the bucket
+/// was last full is noted too, which takes a second one where more than a token is spent from a full bucket, and when the first
+/// token after that is not the only one.
 ///
 /// # Limits
 ///
-/// The rate is at most ten per nanosecond, the burst at most 2⁶¹ − 1. After seven years of one bucket (36 for rates up to a
+/// The rate is at most ten per nanosecond, the burst at most 2⁶⁰ − 1. After three years of one bucket (18 for rates up to a
 /// thousand million per second) its clock stands still: nothing comes back then, and a debt that would last longer is never
 /// worked off.
 ///
@@ -75,7 +78,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// assert_eq!(bucket.spend(now, 101), Err(Short::Never { most: 100 }));
 /// ```
 pub struct TokenBucket {
-    burst: u64,
     state: State,
 }
 
@@ -117,7 +119,7 @@ impl TokenBucket {
     ///
     /// # Panics
     ///
-    /// If `n` is 0 or more than ten per nanosecond, or `period` is 0 or more than 73 years.
+    /// If `n` is 0 or more than ten per nanosecond, or `period` is 0 or more than 36 years.
     #[track_caller]
     pub fn per(n: u64, period: Duration) -> Self {
         built(Self::try_per(n, period))
@@ -154,13 +156,13 @@ impl TokenBucket {
     ///
     /// # Errors
     ///
-    /// If `n` is 0 or more than ten per nanosecond, or `period` is 0 or more than 73 years.
+    /// If `n` is 0 or more than ten per nanosecond, or `period` is 0 or more than 36 years.
     pub fn try_per(n: u64, period: Duration) -> Result<Self, ConfigError> {
         at_least_one("rate", n)?;
         let nanos = period.as_nanos();
         if nanos == 0 || nanos > u128::from(LONGEST) {
             let value = format!("{period:?}");
-            let expected = "more than 0 and at most 73 years";
+            let expected = "more than 0 and at most 36 years";
             return Err(ConfigError::new("period", value, expected));
         }
         if u128::from(n) > 10 * nanos {
@@ -171,8 +173,7 @@ impl TokenBucket {
         let burst = in_a_second.clamp(1, u128::from(LONGEST)) as u64;
         let per_second = n as f64 / period.as_secs_f64();
         Ok(Self {
-            burst,
-            state: State::new(Scale::new(n, period, burst), per_second),
+            state: State::new(Scale::new(n, period, burst), per_second, burst),
         })
     }
 
@@ -182,7 +183,7 @@ impl TokenBucket {
     ///
     /// # Panics
     ///
-    /// If `burst` is 0 or more than 2⁶¹ − 1.
+    /// If `burst` is 0 or more than 2⁶⁰ − 1.
     #[must_use]
     #[track_caller]
     pub fn burst(self, burst: u64) -> Self {
@@ -193,7 +194,7 @@ impl TokenBucket {
     ///
     /// # Errors
     ///
-    /// If `burst` is 0 or more than 2⁶¹ − 1.
+    /// If `burst` is 0 or more than 2⁶⁰ − 1.
     pub fn try_burst(self, burst: u64) -> Result<Self, ConfigError> {
         at_least_one("burst", burst)?;
         if burst > LONGEST {
@@ -202,8 +203,7 @@ impl TokenBucket {
         }
         let scale = self.state.scale().with_room_for(burst);
         Ok(Self {
-            burst,
-            state: State::new(scale, self.state.per_second()),
+            state: State::new(scale, self.state.per_second(), burst),
         })
     }
 }
@@ -211,13 +211,13 @@ impl TokenBucket {
 impl Rate for TokenBucket {
     fn check(&self, now: Duration, cost: u64) -> Result<(), Short> {
         self.possible(cost)?;
-        self.state.check(nanos(now), cost, self.burst)
+        self.state.check(nanos(now), cost)
     }
 
     #[inline]
     fn spend(&self, now: Duration, cost: u64) -> Result<(), Short> {
         self.possible(cost)?;
-        self.state.spend(nanos(now), cost, self.burst)
+        self.state.spend(nanos(now), cost)
     }
 
     fn owe(&self, now: Duration, cost: u64) {
@@ -229,7 +229,7 @@ impl Rate for TokenBucket {
     }
 
     fn quota(&self, now: Duration) -> Quota {
-        self.state.quota(nanos(now), self.burst)
+        self.state.quota(nanos(now))
     }
 
     fn per_second(&self) -> f64 {
@@ -240,7 +240,7 @@ impl Rate for TokenBucket {
     /// more than ten per nanosecond is ten per nanosecond; what is not a number changes nothing.
     fn set_per_second(&self, now: Duration, per_second: f64) {
         if !per_second.is_nan() {
-            self.state.set_rate(nanos(now), per_second, self.burst);
+            self.state.set_rate(nanos(now), per_second);
         }
     }
 }
@@ -251,15 +251,22 @@ impl TokenBucket {
         let burst = burst.min(LONGEST);
         let (scale, per_second) = Scale::new(1, SECOND, burst).at_rate(per_second, burst);
         Self {
-            burst,
-            state: State::new(scale, per_second),
+            state: State::new(scale, per_second, burst),
         }
+    }
+
+    /// A count for whoever owns the bucket, on the cache line that spending has just written.
+    #[inline]
+    pub(super) fn tally(&self) -> &AtomicU64 {
+        self.state.tally()
     }
 
     #[inline]
     fn possible(&self, cost: u64) -> Result<(), Short> {
-        if cost > self.burst {
-            return Err(Short::Never { most: self.burst });
+        if cost > self.state.burst() {
+            return Err(Short::Never {
+                most: self.state.burst(),
+            });
         }
         Ok(())
     }
@@ -269,7 +276,7 @@ impl fmt::Debug for TokenBucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenBucket")
             .field("per_second", &self.per_second())
-            .field("burst", &self.burst)
+            .field("burst", &self.state.burst())
             .finish_non_exhaustive()
     }
 }

@@ -61,6 +61,47 @@ fn a_refund_that_sees_a_later_spend_from_a_full_bucket_gives_nothing() {
 }
 
 #[test]
+fn whoever_refunds_knows_of_every_moment_at_which_the_bucket_was_full() {
+    const LATER: Duration = Duration::from_secs(2);
+    model(|| {
+        let bucket = Arc::new(TokenBucket::per_second(2));
+        bucket.spend(NOW, 1).unwrap();
+        let other = beside(&bucket, |bucket| bucket.spend(LATER, 1).is_ok());
+        let one = beside(&bucket, |bucket| bucket.spend(LATER, 1).is_ok());
+        bucket.refund(LATER, NOW, 1);
+        assert!(other.join().unwrap() && one.join().unwrap());
+        assert_eq!(bucket.quota(LATER).remaining, 0);
+    });
+}
+
+#[test]
+fn the_first_token_comes_back_whoever_takes_the_second() {
+    model(|| {
+        let bucket = Arc::new(TokenBucket::per_second(2));
+        bucket.spend(NOW, 1).unwrap();
+        let other = beside(&bucket, |bucket| bucket.spend(NOW, 1).is_ok());
+        bucket.refund(NOW, NOW, 1);
+        assert!(other.join().unwrap());
+        assert_eq!(bucket.quota(NOW).remaining, 1);
+    });
+}
+
+#[test]
+fn a_moment_is_written_down_in_the_ticks_of_its_own_rate() {
+    model(|| {
+        // Its ticks are a little shorter than those at 2 per second.
+        let bucket = Arc::new(TokenBucket::per_second(3));
+        bucket.spend(NOW, 1).unwrap();
+        let other = beside(&bucket, |bucket| bucket.spend(NOW, 1).is_ok());
+        bucket.set_per_second(NOW, 5.0);
+        bucket.set_per_second(NOW, 2.0);
+        assert!(other.join().unwrap());
+        bucket.refund(NOW, NOW, 3);
+        assert_eq!(bucket.quota(NOW).remaining, 3);
+    });
+}
+
+#[test]
 fn a_spend_while_the_rate_changes_is_neither_lost_nor_doubled() {
     model(|| {
         let bucket = Arc::new(TokenBucket::per_second(2));

@@ -1,74 +1,119 @@
-//! The one word, and how a change of the rate does not tear it.
+//! What a bucket holds, and how a change of the rate does not tear it.
 
 use super::{
     super::{Quota, Short},
     ticks::Scale,
+    word::{AtomicWord, MAX_DUE, Word},
 };
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
-
-const DUE_BITS: u32 = 62;
-const MAX_DUE: u64 = (1 << DUE_BITS) - 1;
 
 /// A change of the rate changes the length of a tick, and so what `due` means. The word therefore says by its age which of two
 /// scales it is to be read with. A change writes the one that is not in use and then moves the word on, to the next age and
 /// to the new ticks in one step; what others had computed with the old scale fails to replace the word, and is computed anew.
 /// Nobody ever waits for the one who changes the rate.
 ///
-/// ```text
-/// 63..62 age | 61..0 due
-/// ```
+/// A refund has to know when the bucket was last full, since what was spent before has come back already. While a single token
+/// is all that was taken since, the word says so itself: it is the first. Whoever next replaces such a word, and does not find
+/// the bucket full again, writes that moment down in `full_at` before. So a bucket that is full time after time costs one atomic
+/// operation for each token, like one that is in use.
 ///
-/// All that a request touches is on one cache line, wherever the bucket is kept.
+/// Two threads that spend at once send each other the cache line that they write, so what they only read is on another one.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(super) struct State {
-    word: AtomicU64,
-    scales: [Cell; 2],
-    /// When the bucket was last found full, in nanoseconds. Written before the word that takes from it, so that whoever has
-    /// seen that word knows.
+    written: Written,
+    terms: Terms,
+}
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Written {
+    word: AtomicWord,
+    /// When the bucket was last found full, in nanoseconds, if the word does not say it. Written before the word that no longer
+    /// does, so that whoever has seen that word knows.
     full_at: AtomicU64,
+    tally: AtomicU64,
+}
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Terms {
+    burst: u64,
+    scales: [Cell; 2],
     /// Held by who changes the rate.
     changing: Mutex<()>,
 }
 
 impl State {
-    pub(super) fn new(scale: Scale, per_second: f64) -> Self {
+    pub(super) fn new(scale: Scale, per_second: f64, burst: u64) -> Self {
         Self {
-            word: AtomicU64::new(0),
-            scales: [(); 2].map(|()| Cell::new(scale, per_second)),
-            full_at: AtomicU64::new(0),
-            changing: Mutex::new(()),
+            written: Written {
+                word: AtomicWord::default(),
+                full_at: AtomicU64::new(0),
+                tally: AtomicU64::new(0),
+            },
+            terms: Terms {
+                burst,
+                scales: [(); 2].map(|()| Cell::new(scale, per_second)),
+                changing: Mutex::new(()),
+            },
         }
     }
 
-    pub(super) fn check(&self, now: u64, cost: u64, burst: u64) -> Result<(), Short> {
-        let (word, scale) = self.read();
-        spent(word, scale, now, cost, burst).map(drop)
+    #[inline]
+    pub(super) fn burst(&self) -> u64 {
+        self.terms.burst
     }
 
     #[inline]
-    pub(super) fn spend(&self, now: u64, cost: u64, burst: u64) -> Result<(), Short> {
+    pub(super) fn tally(&self) -> &AtomicU64 {
+        &self.written.tally
+    }
+
+    pub(super) fn check(&self, now: u64, cost: u64) -> Result<(), Short> {
+        let seen = self.read(now);
+        match seen.spent(cost, self.burst()) {
+            Ok(_) => Ok(()),
+            Err(enough) => short(enough, seen.scale, now),
+        }
+    }
+
+    #[inline]
+    pub(super) fn spend(&self, now: u64, cost: u64) -> Result<(), Short> {
+        let word = self.written.word.load();
+        let seen = self.seen(word, now);
+        match seen.spent(cost, self.burst()) {
+            Ok(due) if cost > 0 && self.take(seen, cost, due).is_ok() => Ok(()),
+            Err(enough) if self.still(word).is_ok() => short(enough, seen.scale, now),
+            _ => self.spend_again(now, cost),
+        }
+    }
+
+    #[inline(never)]
+    fn spend_again(&self, now: u64, cost: u64) -> Result<(), Short> {
+        let mut word = self.written.word.load();
         loop {
-            let word = self.word();
-            let scale = self.scale_of(word);
-            let due = spent(word, scale, now, cost, burst);
+            let seen = self.seen(word, now);
+            let due = seen.spent(cost, self.burst());
             // Only what is to replace the word is known to have been read with the right scale.
             let known = match due {
-                Ok(due) if cost > 0 => self.take(now, word, scale, due),
-                _ => self.word().age() == word.age(),
+                Ok(due) if cost > 0 => self.take(seen, cost, due),
+                _ => self.still(word),
             };
-            if known {
-                return due.map(drop);
+            match (known, due) {
+                (Ok(()), Ok(_)) => return Ok(()),
+                (Ok(()), Err(enough)) => return short(enough, seen.scale, now),
+                (Err(newer), _) => word = newer,
             }
         }
     }
 
     pub(super) fn owe(&self, now: u64, cost: u64) {
         loop {
-            let (word, scale) = self.read();
-            let due = word.due().max(scale.at(now));
-            let due = due.saturating_add(scale.ticks(cost)).min(MAX_DUE);
-            if cost == 0 || self.take(now, word, scale, due) {
+            let seen = self.read(now);
+            let due = seen.due().max(seen.at);
+            let due = due.saturating_add(seen.scale.ticks(cost)).min(MAX_DUE);
+            if cost == 0 || self.take(seen, cost, due).is_ok() {
                 return;
             }
         }
@@ -76,150 +121,183 @@ impl State {
 
     pub(super) fn refund(&self, now: u64, spent: u64, cost: u64) {
         loop {
-            let (word, scale) = self.read();
-            if spent < self.full_at.load(Ordering::Acquire) {
+            let seen = self.read(now);
+            self.write_down(seen.word, seen.scale);
+            if spent < self.written.full_at.load(Ordering::Acquire) {
                 return;
             }
-            let out = word.due().saturating_sub(scale.at(now));
-            let due = word.due() - scale.ticks(cost).min(out);
-            if due == word.due() || self.swap(word, word.with_due(due)) {
+            let back = seen.scale.ticks(cost).min(seen.out());
+            let next = seen.word.with_due(seen.due() - back);
+            if back == 0 || self.written.word.replace(seen.word, next).is_ok() {
                 return;
             }
         }
     }
 
-    pub(super) fn quota(&self, now: u64, burst: u64) -> Quota {
-        let (word, scale) = self.read();
-        let room = scale.ticks(burst);
-        let out = word.due().saturating_sub(scale.at(now));
+    pub(super) fn quota(&self, now: u64) -> Quota {
+        let seen = self.read(now);
+        let room = seen.scale.ticks(self.burst());
         Quota {
-            limit: burst,
-            remaining: room.saturating_sub(out) / scale.token,
-            reset_after: scale.until(word.due(), now),
-            window: scale.lasting(room),
+            limit: self.burst(),
+            remaining: room.saturating_sub(seen.out()) / seen.scale.token,
+            reset_after: seen.scale.until(seen.due(), now),
+            window: seen.scale.lasting(room),
         }
     }
 
     pub(super) fn scale(&self) -> Scale {
-        self.read().1
+        self.read(0).scale
     }
 
     pub(super) fn per_second(&self) -> f64 {
-        let slot = self.word().slot();
-        f64::from_bits(self.scales[slot].per_second.load(Ordering::Acquire))
+        let slot = self.written.word.load().slot();
+        f64::from_bits(self.terms.scales[slot].per_second.load(Ordering::Acquire))
     }
 
-    pub(super) fn set_rate(&self, now: u64, per_second: f64, burst: u64) {
-        let _changing = lock(&self.changing);
-        let (mut word, before) = self.read();
-        let (after, per_second) = before.at_rate(per_second, burst);
+    pub(super) fn set_rate(&self, now: u64, per_second: f64) {
+        let _changing = lock(&self.terms.changing);
+        let mut seen = self.read(now);
+        let before = seen.scale;
+        let (after, per_second) = before.at_rate(per_second, self.burst());
         if after == before {
             return;
         }
-        self.scales[word.next_slot()].write(after, per_second);
+        self.terms.scales[seen.word.next_slot()].write(after, per_second);
         loop {
-            let out = word.due().saturating_sub(before.at(now));
+            self.write_down(seen.word, before);
             // Rounded up: by changing the rate to and fro nobody gains a token.
-            let out = u128::from(out) * u128::from(after.token);
+            let out = u128::from(seen.out()) * u128::from(after.token);
             let out = out.div_ceil(u128::from(before.token));
             let due = out.saturating_add(u128::from(after.at(now)));
             let due = due.min(u128::from(MAX_DUE)) as u64;
-            if self.swap(word, word.aged().with_due(due)) {
-                return;
+            let next = seen.word.aged().with_due(due);
+            match self.written.word.replace(seen.word, next) {
+                Ok(()) => return,
+                Err(newer) => seen.word = newer,
             }
-            word = self.word();
         }
     }
 
-    /// The word, and the scale to read it with.
+    /// The word, and surely the scale to read it with.
     #[inline]
-    fn read(&self) -> (Word, Scale) {
-        let mut word = self.word();
+    fn read(&self, now: u64) -> Seen {
+        let mut word = self.written.word.load();
         loop {
-            let scale = self.scale_of(word);
-            let again = self.word();
+            let seen = self.seen(word, now);
+            let again = self.written.word.load();
             // Four changes of the rate between the two readings would go unnoticed; for each of them a lock is taken.
             if again.age() == word.age() {
-                return (again, scale);
+                return Seen {
+                    word: again,
+                    ..seen
+                };
             }
             word = again;
         }
     }
 
+    /// The scale is that of the word if the word's age has not changed since.
     #[inline]
-    fn word(&self) -> Word {
-        Word(self.word.load(Ordering::Acquire))
-    }
-
-    /// A branch, which is foretold, and not an address that has to wait for the word.
-    #[inline]
-    fn scale_of(&self, word: Word) -> Scale {
-        match word.slot() {
-            0 => self.scales[0].read(),
-            _ => self.scales[1].read_apart(),
+    fn seen(&self, word: Word, now: u64) -> Seen {
+        // A branch, which is foretold, and not an address that has to wait for the word.
+        let scale = match word.slot() {
+            0 => self.terms.scales[0].read(),
+            _ => self.terms.scales[1].read_apart(),
+        };
+        Seen {
+            word,
+            scale,
+            at: scale.at(now),
+            now,
         }
     }
 
-    /// Whether `word` was still the one to replace.
+    /// Fails with the word that has come meanwhile.
     #[inline]
-    fn take(&self, now: u64, word: Word, scale: Scale, due: u64) -> bool {
-        if word.due() <= scale.at(now) {
-            self.full_at.fetch_max(now, Ordering::Release);
+    fn take(&self, seen: Seen, cost: u64, due: u64) -> Result<(), Word> {
+        let Seen { word, at, .. } = seen;
+        let next = if seen.due() > at {
+            if word.is_first() {
+                self.still(word)?;
+                self.write_down(word, seen.scale);
+            }
+            word.with_due(due)
+        } else if cost == 1 && seen.scale.speed > 0 {
+            word.first_at(at)
+        } else {
+            self.written.full_at.fetch_max(seen.now, Ordering::Release);
+            word.with_due(due)
+        };
+        self.written.word.replace(word, next)
+    }
+
+    /// Whether what was read was the scale of `word`.
+    #[inline]
+    fn still(&self, word: Word) -> Result<(), Word> {
+        let newer = self.written.word.load();
+        if newer.age() == word.age() {
+            Ok(())
+        } else {
+            Err(newer)
         }
-        self.swap(word, word.with_due(due))
     }
 
-    #[inline]
-    fn swap(&self, current: Word, next: Word) -> bool {
-        self.word
-            .compare_exchange(current.0, next.0, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+    #[cold]
+    fn write_down(&self, word: Word, scale: Scale) {
+        if word.is_first() {
+            let full_at = scale.first_nanosecond(word.field());
+            self.written.full_at.fetch_max(full_at, Ordering::Release);
+        }
     }
 }
 
-/// `due` with `cost` spent, if it can be.
-#[inline]
-fn spent(word: Word, scale: Scale, now: u64, cost: u64, burst: u64) -> Result<u64, Short> {
-    let at = scale.at(now);
-    let room = scale.ticks(burst);
-    let due = word.due().max(at) + scale.ticks(cost);
-    if due - at > room {
-        return Err(Short::Wait(scale.until(due - room, now)));
-    }
-    Ok(due)
-}
-
+/// What the bucket was found to be.
 #[derive(Clone, Copy, Debug)]
-struct Word(u64);
+struct Seen {
+    word: Word,
+    scale: Scale,
+    /// When, in ticks and in nanoseconds.
+    at: u64,
+    now: u64,
+}
 
-impl Word {
+impl Seen {
+    /// When it is full again, if nothing more is taken.
     #[inline]
     fn due(self) -> u64 {
-        self.0 & MAX_DUE
+        let first = if self.word.is_first() {
+            self.scale.token
+        } else {
+            0
+        };
+        self.word.field() + first
     }
 
+    /// What it lacks, in ticks.
+    fn out(self) -> u64 {
+        self.due().saturating_sub(self.at)
+    }
+
+    /// `due` with `cost` spent, or when there is enough for it. A full bucket has as much as may ever be asked for.
     #[inline]
-    fn with_due(self, due: u64) -> Self {
-        Self(self.0 & !MAX_DUE | due)
+    fn spent(self, cost: u64, burst: u64) -> Result<u64, u64> {
+        let cost = self.scale.ticks(cost);
+        if self.due() <= self.at {
+            return Ok(self.at + cost);
+        }
+        let room = self.scale.ticks(burst);
+        let due = self.due() + cost;
+        if due - self.at > room {
+            return Err(due - room);
+        }
+        Ok(due)
     }
+}
 
-    #[inline]
-    fn age(self) -> u64 {
-        self.0 >> DUE_BITS
-    }
-
-    fn aged(self) -> Self {
-        Self(self.0.wrapping_add(1 << DUE_BITS))
-    }
-
-    #[inline]
-    fn slot(self) -> usize {
-        (self.age() & 1) as usize
-    }
-
-    fn next_slot(self) -> usize {
-        self.aged().slot()
-    }
+/// Apart, so that whoever gets his tokens does not make room on the stack for it.
+#[inline(never)]
+fn short(enough: u64, scale: Scale, now: u64) -> Result<(), Short> {
+    Err(Short::Wait(scale.until(enough, now)))
 }
 
 /// A scale that is read while another is being written over it; who reads checks the word afterwards.
@@ -259,24 +337,5 @@ impl Cell {
         self.speed.store(scale.speed, Ordering::Release);
         self.per_second
             .store(per_second.to_bits(), Ordering::Release);
-    }
-}
-
-#[cfg(all(test, not(backpressure_loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_change_of_the_rate_moves_the_word_on_to_the_scale_that_was_not_in_use() {
-        let mut word = Word(0).with_due(MAX_DUE);
-        for change in 0..8 {
-            assert_eq!(word.age(), change % 4);
-            assert_eq!(word.slot() as u64, change % 2);
-            assert_eq!(word.due(), MAX_DUE);
-            let next_slot = word.next_slot();
-            assert_ne!(next_slot, word.slot(), "nobody reads it");
-            word = word.aged();
-            assert_eq!(word.slot(), next_slot);
-        }
     }
 }

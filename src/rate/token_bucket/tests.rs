@@ -89,7 +89,7 @@ fn ten_per_nanosecond_are_counted_one_by_one() {
 
 #[test]
 fn no_cost_and_no_time_is_too_large() {
-    let most = u64::MAX >> 3;
+    let most = u64::MAX >> 4;
     let bucket = TokenBucket::per_hour(1).burst(most);
     for now in [Duration::ZERO, Duration::MAX] {
         assert_eq!(bucket.spend(now, u64::MAX), Err(Short::Never { most }));
@@ -144,6 +144,50 @@ fn a_rate_below_zero_is_zero_and_what_is_no_number_changes_nothing() {
     assert_eq!(bucket.per_second(), 0.0);
     bucket.set_per_second(at(0), f64::INFINITY);
     assert_eq!(bucket.per_second(), 1e10);
+}
+
+/// Whatever rate the ticks are made for, and whether one token is spent from a full bucket or more.
+#[test]
+fn only_what_was_spent_since_the_bucket_was_last_full_comes_back() {
+    for rate in [0.3, 1.0, 3.0, 7e4, 999_983.0, 7e8, 1e9, 3e9] {
+        for first in 1..=3 {
+            let bucket = TokenBucket::per_second(1).burst(10);
+            bucket.set_per_second(at(0), rate);
+            let start = Duration::from_millis(1_234_567);
+            bucket.spend(start, first).unwrap();
+            let full = start + bucket.quota(start).reset_after;
+            bucket.spend(full, first).unwrap();
+            let left = |what| {
+                assert_eq!(bucket.quota(full).remaining, what, "{first} at {rate}");
+            };
+
+            bucket.refund(full, start, first);
+            left(10 - first);
+            bucket.spend(full, 1).unwrap();
+            bucket.refund(full, start, 1);
+            left(9 - first);
+            bucket.set_per_second(full, 2.0);
+            bucket.refund(full, start, 1);
+            left(9 - first);
+            bucket.refund(full, full, 1);
+            left(10 - first);
+        }
+    }
+}
+
+#[test]
+fn the_one_token_that_was_taken_comes_back_at_another_rate_too() {
+    for (before, after) in [(3.0, 7.0), (0.0, 5.0), (5.0, 0.0), (1e-3, 1e9)] {
+        let bucket = TokenBucket::per_second(1).burst(10);
+        bucket.set_per_second(at(0), before);
+        let (start, now) = (Duration::from_secs(70), Duration::from_secs(71));
+        bucket.spend(now, 1).unwrap();
+        bucket.set_per_second(now, after);
+        bucket.refund(now, start, 1);
+        assert_eq!(bucket.quota(now).remaining, 9, "{before} to {after}");
+        bucket.refund(now, now, 1);
+        assert_eq!(bucket.quota(now).remaining, 10, "{before} to {after}");
+    }
 }
 
 #[test]
@@ -219,7 +263,7 @@ fn wrong_settings_are_refused_with_their_values() {
     );
     assert_eq!(
         error(TokenBucket::try_per(1, Duration::ZERO)),
-        "period is 0ns, but must be more than 0 and at most 73 years"
+        "period is 0ns, but must be more than 0 and at most 36 years"
     );
     assert_eq!(
         error(TokenBucket::try_per(u64::MAX, SECOND)),

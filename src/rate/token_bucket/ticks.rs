@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 /// The furthest that the clock goes, and the longest that a burst may take to come back, in ticks: together they fit into
-/// the 62 bits of `due`.
-pub(super) const LONGEST: u64 = (1 << 61) - 1;
+/// the 61 bits of `due`.
+pub(super) const LONGEST: u64 = (1 << 60) - 1;
 
 /// The fastest rate, in tokens per nanosecond: a speed of 10 fits into the four bits before its point.
 const FASTEST: f64 = 10e9;
@@ -98,6 +98,11 @@ impl Scale {
             Some(nanos) => Duration::from_nanos(nanos.saturating_sub(now)),
             None => Duration::MAX,
         }
+    }
+
+    /// At which the clock shows `ticks`. `u64::MAX` if it stands still.
+    pub(super) fn first_nanosecond(self, ticks: u64) -> u64 {
+        self.nanos(ticks).unwrap_or(u64::MAX)
     }
 
     /// How long `ticks` take.
