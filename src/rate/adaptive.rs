@@ -73,13 +73,20 @@ use crate::{
 pub struct AdaptiveRate {
     settings: Settings,
     bucket: TokenBucket,
-    served: AtomicU64,
-    refused: AtomicU64,
+    answers: Answers,
     /// Somebody found too little in the bucket in this interval.
     short: AtomicBool,
     /// When this interval ends, in nanoseconds.
     ends: AtomicU64,
     course: Mutex<Course>,
+}
+
+/// Apart from what each request reads.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Answers {
+    served: AtomicU64,
+    refused: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -167,8 +174,7 @@ impl AdaptiveRate {
         Self {
             settings,
             bucket: TokenBucket::beginning_with(initial, settings.burst),
-            served: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            answers: Answers::default(),
             short: AtomicBool::new(false),
             ends: AtomicU64::new(settings.interval_nanos()),
             course: Mutex::new(Course::new(initial)),
@@ -206,7 +212,7 @@ impl AdaptiveRate {
     }
 
     fn refuse(&self, sample: &Sample) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.answers.refused.fetch_add(1, Ordering::Relaxed);
         let mut course = lock(&self.course);
         course.refused(&self.settings, sample, self.totals());
         self.bucket.set_per_second(sample.at, course.rate());
@@ -215,8 +221,8 @@ impl AdaptiveRate {
     fn totals(&self) -> Totals {
         Totals {
             spent: self.bucket.tally().load(Ordering::Relaxed),
-            served: self.served.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
+            served: self.answers.served.load(Ordering::Relaxed),
+            refused: self.answers.refused.load(Ordering::Relaxed),
         }
     }
 }
@@ -267,7 +273,7 @@ impl Rate for AdaptiveRate {
         self.pass(sample.at);
         match sample.outcome {
             Outcome::Success => {
-                self.served.fetch_add(1, Ordering::Relaxed);
+                self.answers.served.fetch_add(1, Ordering::Relaxed);
             }
             Outcome::Overload => self.refuse(sample),
             Outcome::Ignore | Outcome::Cancelled => {}

@@ -54,9 +54,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// that the error stays below one tick for good. In any interval of length `t` no more than `rate × t + burst` is let in, to
 /// within the nanosecond that the clock itself is true to.
 ///
-/// `due` and what guards against a change of the rate share one atomic word. A decision is one compare-and-swap. When the bucket
-/// was last full is noted too, which takes a second one where more than a token is spent from a full bucket, and when the first
-/// token after that is not the only one.
+/// `due` and what guards against a change of the rate share one atomic word, and a decision is one compare-and-swap. A second
+/// atomic operation notes when the bucket was last full: where more than one token is taken from a full bucket, or where, after
+/// one was, something else follows before that one has come back.
 ///
 /// # Limits
 ///

@@ -13,9 +13,9 @@ use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 /// Nobody ever waits for the one who changes the rate.
 ///
 /// A refund has to know when the bucket was last full, since what was spent before has come back already. While a single token
-/// is all that was taken since, the word says so itself: it is the first. Whoever next replaces such a word, and does not find
-/// the bucket full again, writes that moment down in `full_at` before. So a bucket that is full time after time costs one atomic
-/// operation for each token, like one that is in use.
+/// is all that was taken since, the word itself says when: it is a first one. Whoever next replaces a first word, and does not
+/// find the bucket full again, writes that moment down in `full_at` before. So a bucket that is full time after time costs one
+/// atomic operation for each token, like one that is in use.
 ///
 /// Two threads that spend at once send each other the cache line that they write, so what they only read is on another one.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ pub(super) struct State {
 #[repr(align(64))]
 struct Written {
     word: AtomicWord,
-    /// When the bucket was last found full, in nanoseconds, if the word does not say it. Written before the word that no longer
-    /// does, so that whoever has seen that word knows.
+    /// When the bucket was last found full, in nanoseconds, unless the word is a first one, which is later. Written before any
+    /// other word, so that whoever has seen that word knows.
     full_at: AtomicU64,
     tally: AtomicU64,
 }
@@ -122,7 +122,9 @@ impl State {
     pub(super) fn refund(&self, now: u64, spent: u64, cost: u64) {
         loop {
             let seen = self.read(now);
-            self.write_down(seen.word, seen.scale);
+            if self.write_down(seen).is_err() {
+                continue;
+            }
             if spent < self.written.full_at.load(Ordering::Acquire) {
                 return;
             }
@@ -163,18 +165,18 @@ impl State {
             return;
         }
         self.terms.scales[seen.word.next_slot()].write(after, per_second);
-        loop {
-            self.write_down(seen.word, before);
+        let change = |seen: Seen| {
+            self.write_down(seen)?;
             // Rounded up: by changing the rate to and fro nobody gains a token.
             let out = u128::from(seen.out()) * u128::from(after.token);
             let out = out.div_ceil(u128::from(before.token));
             let due = out.saturating_add(u128::from(after.at(now)));
             let due = due.min(u128::from(MAX_DUE)) as u64;
             let next = seen.word.aged().with_due(due);
-            match self.written.word.replace(seen.word, next) {
-                Ok(()) => return,
-                Err(newer) => seen.word = newer,
-            }
+            self.written.word.replace(seen.word, next)
+        };
+        while let Err(newer) = change(seen) {
+            seen.word = newer;
         }
     }
 
@@ -218,17 +220,35 @@ impl State {
         let Seen { word, at, .. } = seen;
         let next = if seen.due() > at {
             if word.is_first() {
-                self.still(word)?;
-                self.write_down(word, seen.scale);
+                self.write_down(seen)?;
             }
             word.with_due(due)
-        } else if cost == 1 && seen.scale.speed > 0 {
+        } else if cost == 1 && seen.scale.tells_nanoseconds_at(at) {
             word.first_at(at)
         } else {
-            self.written.full_at.fetch_max(seen.now, Ordering::Release);
+            self.note_full(word, seen.now)?;
             word.with_due(due)
         };
         self.written.word.replace(word, next)
+    }
+
+    /// What a first word says of the moment at which the bucket was full.
+    fn write_down(&self, seen: Seen) -> Result<(), Word> {
+        match seen.word.first() {
+            Some(at) => self.note_full(seen.word, seen.scale.first_nanosecond(at)),
+            None => Ok(()),
+        }
+    }
+
+    /// Not if the word is another one meanwhile: what is noted cannot be taken back, and `nanos` may have been found with the
+    /// wrong scale.
+    fn note_full(&self, word: Word, nanos: u64) -> Result<(), Word> {
+        let newer = self.written.word.load();
+        if newer != word {
+            return Err(newer);
+        }
+        self.written.full_at.fetch_max(nanos, Ordering::Release);
+        Ok(())
     }
 
     /// Whether what was read was the scale of `word`.
@@ -239,14 +259,6 @@ impl State {
             Ok(())
         } else {
             Err(newer)
-        }
-    }
-
-    #[cold]
-    fn write_down(&self, word: Word, scale: Scale) {
-        if word.is_first() {
-            let full_at = scale.first_nanosecond(word.field());
-            self.written.full_at.fetch_max(full_at, Ordering::Release);
         }
     }
 }
@@ -265,12 +277,7 @@ impl Seen {
     /// When it is full again, if nothing more is taken.
     #[inline]
     fn due(self) -> u64 {
-        let first = if self.word.is_first() {
-            self.scale.token
-        } else {
-            0
-        };
-        self.word.field() + first
+        self.word.due(self.scale.token)
     }
 
     /// What it lacks, in ticks.
@@ -278,7 +285,8 @@ impl Seen {
         self.due().saturating_sub(self.at)
     }
 
-    /// `due` with `cost` spent, or when there is enough for it. A full bucket has as much as may ever be asked for.
+    /// `due` with `cost` spent, or when there is enough for it. A full bucket has enough for whatever is not above the burst,
+    /// and more is never asked for here.
     #[inline]
     fn spent(self, cost: u64, burst: u64) -> Result<u64, u64> {
         let cost = self.scale.ticks(cost);

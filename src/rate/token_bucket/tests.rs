@@ -175,6 +175,44 @@ fn only_what_was_spent_since_the_bucket_was_last_full_comes_back() {
     }
 }
 
+/// So large a burst has ticks of which many a nanosecond makes one.
+#[test]
+fn ticks_that_are_long_do_not_bring_back_what_was_spent_before() {
+    let bucket = TokenBucket::per_second(1_000_000_000).burst(1_000_000_000_000);
+    bucket.spend(at(1000), 1).unwrap();
+    bucket.set_per_second(at(1002), 1.0);
+    bucket.spend(at(1003), 1).unwrap();
+    bucket.refund(at(1004), at(1000), 1);
+    assert_eq!(bucket.quota(at(1004)).remaining, 1_000_000_000_000 - 1);
+    bucket.refund(at(1004), at(1003), 1);
+    assert_eq!(bucket.quota(at(1004)).remaining, 1_000_000_000_000);
+}
+
+#[test]
+fn a_clock_that_stands_still_does_not_bring_back_what_was_spent_before() {
+    let bucket = TokenBucket::per_second(1_000_000_000).burst(10);
+    let end = |nanos| at(LONGEST + nanos);
+    bucket.spend(at(LONGEST - 2), 1).unwrap();
+    bucket.spend(end(5), 1).unwrap();
+    bucket.refund(end(5), at(LONGEST - 2), 1);
+    bucket.refund(end(5), end(4), 1);
+    assert_eq!(bucket.quota(end(5)).remaining, 9);
+    bucket.refund(end(5), end(5), 1);
+    assert_eq!(bucket.quota(end(5)).remaining, 10);
+}
+
+#[test]
+fn one_token_that_is_owed_comes_back_like_one_that_is_spent() {
+    let bucket = TokenBucket::per_second(1).burst(10);
+    let (start, now) = (Duration::from_secs(70), Duration::from_secs(71));
+    bucket.owe(start, 1);
+    bucket.owe(now, 1);
+    bucket.refund(now, start, 1);
+    assert_eq!(bucket.quota(now).remaining, 9);
+    bucket.refund(now, now, 1);
+    assert_eq!(bucket.quota(now).remaining, 10);
+}
+
 #[test]
 fn the_one_token_that_was_taken_comes_back_at_another_rate_too() {
     for (before, after) in [(3.0, 7.0), (0.0, 5.0), (5.0, 0.0), (1e-3, 1e9)] {

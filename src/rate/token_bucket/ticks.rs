@@ -100,7 +100,13 @@ impl Scale {
         }
     }
 
-    /// At which the clock shows `ticks`. `u64::MAX` if it stands still.
+    /// Whether what the clock shows then tells the nanosecond: ticks may be longer, and the clock may stand still.
+    #[inline]
+    pub(super) fn tells_nanoseconds_at(self, ticks: u64) -> bool {
+        self.speed >= NANOSECOND && ticks < LONGEST
+    }
+
+    /// The nanosecond at which the clock first shows `ticks`. If it never does, the last one.
     pub(super) fn first_nanosecond(self, ticks: u64) -> u64 {
         self.nanos(ticks).unwrap_or(u64::MAX)
     }
