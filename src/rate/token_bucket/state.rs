@@ -186,15 +186,10 @@ impl State {
         let mut word = self.written.word.load();
         loop {
             let seen = self.seen(word, now);
-            let again = self.written.word.load();
-            // Four changes of the rate between the two readings would go unnoticed; for each of them a lock is taken.
-            if again.age() == word.age() {
-                return Seen {
-                    word: again,
-                    ..seen
-                };
+            match self.still(word) {
+                Ok(()) => return seen,
+                Err(newer) => word = newer,
             }
-            word = again;
         }
     }
 
@@ -251,7 +246,8 @@ impl State {
         Ok(())
     }
 
-    /// Whether what was read was the scale of `word`.
+    /// Whether what was read was the scale of `word`. Four changes of the rate between the two readings would go unnoticed; for
+    /// each of them a lock is taken.
     #[inline]
     fn still(&self, word: Word) -> Result<(), Word> {
         let newer = self.written.word.load();
