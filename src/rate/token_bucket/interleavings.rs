@@ -116,6 +116,21 @@ fn a_spend_while_the_rate_changes_is_neither_lost_nor_doubled() {
 }
 
 #[test]
+fn whoever_is_refused_is_told_the_wait_at_one_rate_or_the_other() {
+    model(|| {
+        let bucket = Arc::new(TokenBucket::per_second(2));
+        bucket.spend(NOW, 2).unwrap();
+        let other = beside(&bucket, |bucket| match bucket.spend(NOW, 1) {
+            Err(Short::Wait(wait)) => [500, 250, 125].contains(&wait.as_millis()),
+            _ => false,
+        });
+        bucket.set_per_second(NOW, 4.0);
+        bucket.set_per_second(NOW, 8.0);
+        assert!(other.join().unwrap());
+    });
+}
+
+#[test]
 fn a_reader_sees_one_rate_or_the_other() {
     model(|| {
         let bucket = Arc::new(TokenBucket::per_second(2));

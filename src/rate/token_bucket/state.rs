@@ -89,8 +89,9 @@ impl State {
         }
     }
 
+    /// The long way, for who was overtaken by others.
     #[inline(never)]
-    fn spend_again(&self, now: u64, cost: u64) -> Result<(), Short> {
+    pub(super) fn spend_again(&self, now: u64, cost: u64) -> Result<(), Short> {
         let mut word = self.written.word.load();
         loop {
             let seen = self.seen(word, now);

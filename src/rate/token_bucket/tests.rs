@@ -114,6 +114,20 @@ fn what_costs_nothing_does_not_tell_the_bucket_the_time() {
     assert_eq!(bucket.spend(Duration::from_secs(5), 10), Ok(()));
 }
 
+/// Which is that of who was overtaken by others.
+#[test]
+fn the_long_way_decides_like_the_short_one() {
+    let bucket = || TokenBucket::per_second(3).burst(10);
+    let (short, long) = (bucket(), bucket());
+    for n in 0..1000 {
+        let now = Duration::from_millis(n * 400 + n % 7 * 1000);
+        let cost = n % 4;
+        let decision = long.state.spend_again(nanos(now), cost);
+        assert_eq!(decision, short.spend(now, cost), "{n}");
+        assert_eq!(long.quota(now), short.quota(now), "{n}");
+    }
+}
+
 #[test]
 fn a_rate_of_zero_leaves_what_is_left_and_nothing_more() {
     let bucket = TokenBucket::per_second(10);
