@@ -17,6 +17,15 @@ fn beside(
     thread::spawn(move || f(&bucket))
 }
 
+/// Whether one thread gets a token while the other changes the rate.
+fn taken_while_the_rate_changes(bucket: &Arc<TokenBucket>, rates: &[f64]) -> bool {
+    let other = beside(bucket, |bucket| bucket.spend(NOW, 1).is_ok());
+    for &rate in rates {
+        bucket.set_per_second(NOW, rate);
+    }
+    other.join().unwrap()
+}
+
 #[test]
 fn the_last_token_is_spent_once() {
     model(|| {
@@ -92,12 +101,23 @@ fn a_moment_is_written_down_in_the_ticks_of_its_own_rate() {
         // Its ticks are a little shorter than those at 2 per second.
         let bucket = Arc::new(TokenBucket::per_second(3));
         bucket.spend(NOW, 1).unwrap();
-        let other = beside(&bucket, |bucket| bucket.spend(NOW, 1).is_ok());
-        bucket.set_per_second(NOW, 5.0);
-        bucket.set_per_second(NOW, 2.0);
-        assert!(other.join().unwrap());
+        assert!(taken_while_the_rate_changes(&bucket, &[5.0, 2.0]));
         bucket.refund(NOW, NOW, 3);
         assert_eq!(bucket.quota(NOW).remaining, 3);
+    });
+}
+
+/// After four changes the age of the word is the same again.
+#[test]
+fn a_moment_is_not_written_down_for_a_word_of_four_changes_ago() {
+    model(|| {
+        const BURST: u64 = 10_000_000_000;
+        // Each of its ticks is a third of a nanosecond, and at the last rate a whole one.
+        let bucket = Arc::new(TokenBucket::per_second(3_000_000_000).burst(BURST));
+        bucket.spend(NOW, 1).unwrap();
+        assert!(taken_while_the_rate_changes(&bucket, &[5.0, 7.0, 5.0, 1e9]));
+        bucket.refund(NOW, NOW, 3);
+        assert_eq!(bucket.quota(NOW).remaining, BURST);
     });
 }
 
@@ -106,10 +126,7 @@ fn a_spend_while_the_rate_changes_is_neither_lost_nor_doubled() {
     model(|| {
         let bucket = Arc::new(TokenBucket::per_second(2));
         bucket.spend(NOW, 1).unwrap();
-        let other = beside(&bucket, |bucket| bucket.spend(NOW, 1).is_ok());
-        bucket.set_per_second(NOW, 5.0);
-        bucket.set_per_second(NOW, 3.0);
-        assert!(other.join().unwrap());
+        assert!(taken_while_the_rate_changes(&bucket, &[5.0, 3.0]));
         assert_eq!(bucket.quota(NOW).remaining, 0);
         assert!(bucket.spend(NOW, 1).is_err());
     });

@@ -32,6 +32,7 @@ struct Written {
     /// When the bucket was last found full, in nanoseconds, unless the word is a first one, which is later. Written before any
     /// other word, so that whoever has seen that word knows.
     full_at: AtomicU64,
+    /// A count for whoever owns the bucket: here it is at hand after spending.
     tally: AtomicU64,
 }
 
