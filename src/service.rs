@@ -163,7 +163,7 @@ impl<S, P> Backpressure<S, P> {
         match self.waits {
             Waits::Call => self.call_unreadied(request, seen),
             _ if seen.exempt => {
-                let protocol = self.protocol.clone();
+                let protocol = self.protocol.to_answer();
                 ResponseFuture::exempt(&mut self.inner, request, protocol)
             }
             _ => self.call_readied(request, seen.demand),
@@ -184,7 +184,7 @@ impl<S, P> Backpressure<S, P> {
         S: Service<Req> + Clone,
         P: Protocol<Req, S::Response, S::Error>,
     {
-        let protocol = self.protocol.clone();
+        let protocol = self.protocol.to_answer();
         let rejected = {
             let begun = match self.waits {
                 Waits::Ready => self.parked.begin(),
@@ -213,7 +213,7 @@ impl<S, P> Backpressure<S, P> {
         P: Protocol<Req, S::Response, S::Error>,
     {
         let inner = self.inner.clone();
-        let protocol = self.protocol.clone();
+        let protocol = self.protocol.to_answer();
         if seen.exempt {
             return ResponseFuture::ready(inner, request, None, protocol);
         }

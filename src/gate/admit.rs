@@ -50,24 +50,13 @@ impl Gate {
         self.begin_unrated(demand)
     }
 
-    /// Likewise, where the time is known already, from the gate below: one clock is for both.
-    pub(super) fn begin_or_reject_at(
-        self: &Arc<Self>,
-        now: Duration,
-        demand: Option<Demand>,
-    ) -> Result<Begun<'_>, Rejected> {
-        match demand.is_some() || self.room.has_rates() {
-            true => self.begin_rated(now, demand),
-            false => self.begin_unrated(demand),
-        }
-    }
-
     #[inline(always)]
     fn begin_unrated(self: &Arc<Self>, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
-        match self.room.slots.try_take(Turn::AfterTheQueue) {
-            Ok(in_flight) => Ok(Begun::new(self, in_flight, None)),
-            Err(word) => self.full(Full::Slots(word), demand),
-        }
+        let (in_flight, spent) = match self.room.slots.try_take(Turn::AfterTheQueue) {
+            Ok(in_flight) => (in_flight, None),
+            Err(word) => self.full(Full::Slots(word), demand)?,
+        };
+        Ok(Begun::new(self, in_flight, spent))
     }
 
     #[inline(never)]
@@ -76,14 +65,8 @@ impl Gate {
         now: Duration,
         demand: Option<Demand>,
     ) -> Result<Begun<'_>, Rejected> {
-        let spent = Spent::new(now, demand);
-        let taken = self
-            .room
-            .try_take(Turn::AfterTheQueue, spent.at, spent.demand());
-        match taken {
-            Ok(in_flight) => Ok(Begun::new(self, in_flight, Some(spent))),
-            Err(full) => self.full(full, demand),
-        }
+        let (in_flight, spent) = self.take_rated(now, demand)?;
+        Ok(Begun::new(self, in_flight, spent))
     }
 
     /// Like [`begin_or_reject`](Self::begin_or_reject), for a service that is still to be readied.
@@ -91,31 +74,49 @@ impl Gate {
         self: &Arc<Self>,
         demand: Option<Demand>,
     ) -> Result<Claim<'_>, Rejected> {
-        let spent = self
-            .spends(demand)
-            .then(|| Spent::new(self.clock.now(), demand));
-        let (at, cost) = spent.map_or_else(Default::default, |spent| (spent.at, spent.demand()));
-        match self.room.try_take(Turn::AfterTheQueue, at, cost) {
-            Ok(in_flight) => Ok(Claim::new(self, in_flight, spent)),
-            Err(full) => {
-                let rejected = self.reject(full.reason(), Duration::ZERO, full.short());
-                if !self.settings.shadow {
-                    return Err(rejected);
-                }
-                let in_flight = self.room.slots.take_anyway();
-                Ok(Claim::new(self, in_flight, Spent::nothing(demand)))
-            }
+        let (in_flight, spent) = match self.spends(demand) {
+            true => self.take_rated(self.clock.now(), demand)?,
+            false => self.take_or_reject(None, demand)?,
+        };
+        Ok(Claim::new(self, in_flight, spent))
+    }
+
+    /// Takes what a call needs, or turns the request away. `now` where it is known, from the gate below: one clock is for both.
+    pub(super) fn take_or_reject(
+        &self,
+        now: Option<Duration>,
+        demand: Option<Demand>,
+    ) -> Result<(u32, Option<Spent>), Rejected> {
+        if demand.is_some() || self.room.has_rates() {
+            return self.take_rated(now.unwrap_or_else(|| self.clock.now()), demand);
+        }
+        match self.room.slots.try_take(Turn::AfterTheQueue) {
+            Ok(in_flight) => Ok((in_flight, None)),
+            Err(word) => self.full(Full::Slots(word), demand),
+        }
+    }
+
+    #[inline]
+    fn take_rated(
+        &self,
+        now: Duration,
+        demand: Option<Demand>,
+    ) -> Result<(u32, Option<Spent>), Rejected> {
+        let spent = Spent::new(now, demand);
+        let turn = Turn::AfterTheQueue;
+        match self.room.try_take(turn, now, spent.demand()) {
+            Ok(in_flight) => Ok((in_flight, Some(spent))),
+            Err(full) => self.full(full, demand),
         }
     }
 
     #[cold]
-    fn full(self: &Arc<Self>, full: Full, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
+    fn full(&self, full: Full, demand: Option<Demand>) -> Result<(u32, Option<Spent>), Rejected> {
         let rejected = self.reject(full.reason(), Duration::ZERO, full.short());
-        if self.settings.shadow {
-            let in_flight = self.room.slots.take_anyway();
-            return Ok(Begun::new(self, in_flight, Spent::nothing(demand)));
+        if !self.settings.shadow {
+            return Err(rejected);
         }
-        Err(rejected)
+        Ok((self.room.slots.take_anyway(), Spent::nothing(demand)))
     }
 
     /// A request that found no slot waits for one, if it may.
@@ -153,16 +154,34 @@ impl Gate {
     /// A slot is put to use. Gives the time, if anybody needs it.
     #[inline]
     pub(super) fn begin(&self) -> Started {
-        let recorded = self.recording.admitted(self);
-        let picked = self.learner.as_deref().is_some_and(Learner::picks);
-        if recorded || picked || self.room.has_rates() && self.room.learns() {
-            return self.begin_timed(picked);
+        let (timed, picked) = self.count_in();
+        if timed {
+            return self.begin_timed(picked, false);
         }
         Started::UNKNOWN
     }
 
+    /// Likewise, with one of the gate above.
+    pub(super) fn begin_under(&self, above: &Self) -> Started {
+        let (timed_above, picked_above) = above.count_in();
+        let (timed, picked) = self.count_in();
+        if timed || timed_above {
+            return self.begin_timed(picked, picked_above);
+        }
+        Started::UNKNOWN
+    }
+
+    /// Whether anybody wants to know how long the call takes, and whether the limit is to learn from it.
+    #[inline]
+    fn count_in(&self) -> (bool, bool) {
+        let recorded = self.recording.admitted(self);
+        let picked = self.learner.as_deref().is_some_and(Learner::picks);
+        let learns = self.room.has_rates() && self.room.learns();
+        (recorded || picked || learns, picked)
+    }
+
     #[inline(never)]
-    fn begin_timed(&self, picked: bool) -> Started {
-        Started::new(self.clock.now(), picked)
+    fn begin_timed(&self, picked: bool, picked_above: bool) -> Started {
+        Started::new(self.clock.now(), picked, picked_above)
     }
 }

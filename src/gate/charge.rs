@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use super::Gate;
+use super::{Gate, slot::Spent};
 #[cfg(feature = "http")]
 use super::Report;
 use crate::{
@@ -58,13 +58,18 @@ struct Shared {
 }
 
 impl Charge {
-    pub(super) fn new(gate: &Arc<Gate>, reserved: Demand, spent: Option<Duration>) -> Self {
-        let cost = reserved.cost();
+    /// For what was spent at `gate`, if that differs from what others spend.
+    #[inline]
+    pub(super) fn of(spent: Spent, gate: &Arc<Gate>) -> Option<Self> {
+        Some(Self::new(gate, spent.demand?.cost(), spent))
+    }
+
+    fn new(gate: &Arc<Gate>, cost: u64, spent: Spent) -> Self {
         Self {
             shared: Arc::new(Shared {
                 gate: Arc::clone(gate),
                 reserved: cost,
-                spent,
+                spent: spent.taken.then_some(spent.at),
                 actual: AtomicU64::new(cost),
                 settled: AtomicU64::new(cost),
                 ended: AtomicBool::new(false),
@@ -129,6 +134,9 @@ impl Charge {
         let receipt = lock(&shared.receipt).take();
         if let Some(receipt) = receipt.filter(|_| self.get() != shared.reserved) {
             contained(|| receipt.settle(Demand::of(self.get())));
+        }
+        if let Some(above) = shared.above.get() {
+            above.end();
         }
     }
 }

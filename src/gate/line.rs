@@ -165,7 +165,7 @@ impl Gate {
     }
 
     fn show_waiting(&self) {
-        let shown = self.above.as_deref().unwrap_or(self);
+        let shown = self.shown();
         shown.recording.waiting(shown);
     }
 

@@ -41,7 +41,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use self::{clock::Clock, line::Line, slot::Spent, watch::Watch};
+use self::{clock::Clock, line::Line, permit::InFlight, slot::Spent, watch::Watch};
 use crate::{
     ConfigError, Demand, Reason,
     admission::Rules,
@@ -194,6 +194,11 @@ impl Gate {
         self.above = Some(Arc::clone(above));
     }
 
+    /// The gate in whose numbers this one shows: the one above, if there is one.
+    fn shown(&self) -> &Self {
+        self.above.as_deref().unwrap_or(self)
+    }
+
     #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
     pub(crate) fn above(&self) -> Option<&Arc<Gate>> {
         self.above.as_ref()
@@ -260,7 +265,22 @@ impl Gate {
         self.look_after(word);
     }
 
-    /// A slot comes back.
+    /// A slot comes back, and that of the gate above if it was taken with one.
+    #[inline]
+    fn release_both(self: &Arc<Self>, in_flight: InFlight, outcome: Outcome) {
+        if in_flight.above() != 0 {
+            self.release_above(outcome);
+        }
+        self.release(outcome);
+    }
+
+    #[inline(never)]
+    fn release_above(&self, outcome: Outcome) {
+        if let Some(above) = &self.above {
+            above.release(outcome);
+        }
+    }
+
     #[inline]
     fn release(self: &Arc<Self>, outcome: Outcome) {
         let nth = self.completed.fetch_add(1, Ordering::Relaxed);
@@ -293,11 +313,14 @@ impl Gate {
         }
     }
 
-    /// Tells the rates how a request went.
-    fn observe(self: &Arc<Self>, sample: &Sample) {
-        if self.room.observe(sample) {
+    /// How a request went, which the rates learn from, and the limit if it is picked for that.
+    fn observe(self: &Arc<Self>, sample: Sample, picked: bool) {
+        if self.room.observe(&sample) {
             self.recording.rate(self);
             self.more_room();
+        }
+        if picked {
+            self.learn(sample);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{Charge, Gate, slot::Spent};
+use super::{Charge, Gate};
 use crate::limit::{Outcome, Sample};
 
 /// The right to run. Dropping it gives the slot back; there is no other way to lose it.
@@ -10,12 +10,13 @@ use crate::limit::{Outcome, Sample};
 /// Holding and learning are two acts. The slot is held until [`release`](Permit::release) or the drop; the latency is
 /// sampled once, at [`sample`](Permit::sample), which may come long before (a stream holds its slot to its end, but its
 /// latency is that of its first frame) or after. A permit dropped without a sample was that of a request whose caller
-/// left.
+/// left. What is said of a permit of a key's gate holds for the slot of the gate above as well, which goes the same way.
 pub struct Permit {
     gate: Arc<Gate>,
     started: Started,
-    rare: Option<Box<Rare>>,
-    in_flight: u32,
+    /// To be settled when all is over, which may be later than the slot comes back.
+    charge: Option<Charge>,
+    in_flight: InFlight,
     outcome: Outcome,
     sampled: bool,
     released: bool,
@@ -28,14 +29,14 @@ impl Permit {
     #[inline(always)]
     pub(super) fn new(
         gate: Arc<Gate>,
-        in_flight: u32,
+        in_flight: InFlight,
         started: Started,
-        rare: Option<Box<Rare>>,
+        charge: Option<Charge>,
     ) -> Self {
         Self {
             gate,
             started,
-            rare,
+            charge,
             in_flight,
             outcome: Outcome::Cancelled,
             sampled: false,
@@ -80,9 +81,6 @@ impl Permit {
         if self.sampled {
             return;
         }
-        if let Some(above) = self.above_mut() {
-            above.sample_told(outcome, latency);
-        }
         self.sampled = true;
         self.outcome = outcome;
         if self.started.is_known() {
@@ -95,7 +93,7 @@ impl Permit {
     /// of the requests that an adaptive one passes over.
     #[inline]
     pub(crate) fn is_timed(&self) -> bool {
-        self.rare.is_some() || self.started.is_known()
+        self.started.is_known()
     }
 
     #[cfg(feature = "http")]
@@ -106,31 +104,16 @@ impl Permit {
     /// Whether it is of use to anybody when the service says to come back.
     #[cfg(feature = "http")]
     pub(crate) fn wants_hint(&self) -> bool {
+        let above = self.gate.above.as_ref();
         !self.sampled
-            && (self.gate.room.learns()
-                || self
-                    .rare
-                    .as_ref()
-                    .and_then(|rare| rare.above.as_ref())
-                    .is_some_and(Self::wants_hint))
+            && (self.gate.room.learns() || above.is_some_and(|above| above.room.learns()))
     }
 
     /// What the request really cost.
     pub(crate) fn charge(&self, cost: u64) {
-        if let Some(charge) = self.charged() {
+        if let Some(charge) = &self.charge {
             charge.set(cost);
         }
-    }
-
-    /// What the request was charged, if that differs from what others are.
-    #[inline]
-    pub(super) fn charged(&self) -> Option<&Charge> {
-        self.rare.as_ref()?.charge.as_ref()
-    }
-
-    #[inline]
-    fn above_mut(&mut self) -> Option<&mut Self> {
-        self.rare.as_mut()?.above.as_mut()
     }
 
     /// How the request went in the end, where that is known only after the sample: a stream that began well may still
@@ -139,9 +122,6 @@ impl Permit {
     pub(crate) fn settle(&mut self, outcome: Outcome) {
         if !self.sampled {
             return self.sample(outcome);
-        }
-        if let Some(above) = self.above_mut() {
-            above.settle(outcome);
         }
         let news = outcome == Outcome::Overload && self.outcome != Outcome::Overload;
         self.outcome = outcome;
@@ -164,19 +144,7 @@ impl Permit {
     fn give_back(&mut self) {
         if !self.released {
             self.released = true;
-            if self.rare.is_some() {
-                self.give_back_above();
-            }
-            self.gate.release(self.outcome);
-        }
-    }
-
-    #[inline(never)]
-    fn give_back_above(&mut self) {
-        let outcome = self.outcome;
-        if let Some(above) = self.above_mut() {
-            above.outcome = outcome;
-            above.give_back();
+            self.gate.release_both(self.in_flight, self.outcome);
         }
     }
 
@@ -184,19 +152,13 @@ impl Permit {
     #[cfg(feature = "http")]
     #[inline(never)]
     fn hear(&mut self) {
-        if let Some(report) = self.charged().and_then(Charge::report).cloned() {
+        if let Some(report) = self.charge.as_ref().and_then(Charge::report).cloned() {
             report.tell(self);
         }
     }
 
     #[inline(never)]
-    fn timed(&mut self, outcome: Outcome, retry_after: Option<Duration>) {
-        if let Some(above) = self.above_mut() {
-            above.sample_hinted(outcome, retry_after);
-        }
-        if !self.started.is_known() {
-            return;
-        }
+    fn timed(&self, outcome: Outcome, retry_after: Option<Duration>) {
         let now = self.gate.clock.now();
         let latency = self.latency(now);
         self.record(outcome, latency);
@@ -209,7 +171,7 @@ impl Permit {
 
     fn record(&self, outcome: Outcome, latency: Duration) {
         if matches!(outcome, Outcome::Success | Outcome::Overload) {
-            self.gate.recording.latency(latency);
+            self.gate.shown().recording.latency(latency);
         }
     }
 
@@ -223,14 +185,15 @@ impl Permit {
         if outcome == Outcome::Ignore {
             return;
         }
-        let mut sample = Sample::new(now, latency, self.in_flight as usize, outcome);
-        sample.retry_after = retry_after;
-        if self.gate.room.learns() {
-            self.gate.observe(&sample);
+        let sample = |in_flight: u32| {
+            let mut sample = Sample::new(now, latency, in_flight as usize, outcome);
+            sample.retry_after = retry_after;
+            sample
+        };
+        if let Some(above) = &self.gate.above {
+            above.observe(sample(self.in_flight.above()), self.started.is_picked_above());
         }
-        if self.started.is_picked() {
-            self.gate.learn(sample);
-        }
+        self.gate.observe(sample(self.in_flight.here()), self.started.is_picked());
     }
 }
 
@@ -238,7 +201,7 @@ impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
         #[cfg(feature = "http")]
-        if self.rare.is_some() && !self.running {
+        if self.charge.is_some() && !self.running {
             self.hear();
         }
         if !self.sampled {
@@ -250,25 +213,56 @@ impl Drop for Permit {
             });
         }
         self.give_back();
-        if let Some(charge) = self.charged() {
+        if let Some(charge) = &self.charge {
             charge.end();
         }
     }
 }
 
-/// When a request began, in nanoseconds since the gate was made, and whether the limit learns from it; or that nobody
-/// needs to know.
+/// How many were in flight when a request was let in, itself included, at its gate and at the one above.
+#[derive(Clone, Copy)]
+pub(super) struct InFlight(u64);
+
+impl InFlight {
+    #[inline]
+    pub(super) fn alone(here: u32) -> Self {
+        Self(here.into())
+    }
+
+    #[inline]
+    pub(super) fn under(here: u32, above: u32) -> Self {
+        Self(u64::from(above) << 32 | u64::from(here))
+    }
+
+    fn here(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// 0 if there is no gate above.
+    #[inline]
+    pub(super) fn above(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// When a request began, in nanoseconds since the gate was made, and whether the limit and that of the gate above learn from it;
+/// or that nobody needs to know.
 #[derive(Clone, Copy)]
 pub(super) struct Started(u64);
 
 impl Started {
     pub(super) const UNKNOWN: Self = Self(u64::MAX);
     const PICKED: u64 = 1 << 63;
+    const PICKED_ABOVE: u64 = 1 << 62;
+    /// 146 years.
+    const NANOS: u64 = Self::PICKED_ABOVE - 1;
 
     #[inline]
-    pub(super) fn new(at: Duration, picked: bool) -> Self {
-        let nanos = at.as_nanos() as u64 & !Self::PICKED;
-        Self(if picked { nanos | Self::PICKED } else { nanos })
+    pub(super) fn new(at: Duration, picked: bool, picked_above: bool) -> Self {
+        let nanos = at.as_nanos() as u64 & Self::NANOS;
+        let here = if picked { Self::PICKED } else { 0 };
+        let above = if picked_above { Self::PICKED_ABOVE } else { 0 };
+        Self(nanos | here | above)
     }
 
     #[inline]
@@ -280,8 +274,12 @@ impl Started {
         self.0 & Self::PICKED != 0
     }
 
+    fn is_picked_above(self) -> bool {
+        self.0 & Self::PICKED_ABOVE != 0
+    }
+
     fn at(self) -> Duration {
-        Duration::from_nanos(self.0 & !Self::PICKED)
+        Duration::from_nanos(self.0 & Self::NANOS)
     }
 }
 
@@ -291,24 +289,5 @@ impl fmt::Debug for Permit {
             .field("gate", &self.gate.settings.name)
             .field("released", &self.released)
             .finish_non_exhaustive()
-    }
-}
-
-/// What few permits have, in one place, so that those without it look for it once.
-#[derive(Default)]
-pub(super) struct Rare {
-    /// To be settled when all is over, which may be later than the slot comes back.
-    pub(super) charge: Option<Charge>,
-    /// That of the gate above, which goes the same way.
-    pub(super) above: Option<Permit>,
-}
-
-impl Rare {
-    pub(super) fn charged(spent: Spent, gate: &Arc<Gate>) -> Option<Box<Self>> {
-        let at = spent.taken.then_some(spent.at);
-        Some(Box::new(Self {
-            charge: Some(Charge::new(gate, spent.demand?, at)),
-            above: None,
-        }))
     }
 }

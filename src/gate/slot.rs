@@ -9,7 +9,7 @@ use std::{fmt, mem, sync::Arc, time::Duration};
 
 use super::{
     Charge, Gate,
-    permit::{Permit, Rare, Started},
+    permit::{InFlight, Permit, Started},
 };
 use crate::{
     Demand, Reason, Rejected,
@@ -71,9 +71,9 @@ impl Drop for Claim<'_> {
 pub(crate) struct Begun<'a> {
     gate: &'a Arc<Gate>,
     /// As wide as a register, for the same reason.
-    in_flight: u64,
+    in_flight: InFlight,
     started: Started,
-    rare: Option<Box<Rare>>,
+    charge: Option<Charge>,
 }
 
 /// The gate above had no room for the call, whose slot has gone back.
@@ -83,7 +83,7 @@ pub(crate) struct Refused<'a> {
 }
 
 impl<'a> Begun<'a> {
-    /// Like [`new`](Self::new), once the gate above has a permit for it as well, if there is one. `now` where it is known.
+    /// Like [`new`](Self::new), once the gate above has a slot for it as well, if there is one. `now` where it is known.
     #[inline(always)]
     fn under(
         gate: &'a Arc<Gate>,
@@ -106,25 +106,23 @@ impl<'a> Begun<'a> {
         above: &Arc<Gate>,
     ) -> Result<Self, Refused<'a>> {
         let demand = spent.and_then(|spent| spent.demand);
-        let begun = match now {
-            Some(now) => above.begin_or_reject_at(now, demand),
-            None => above.begin_or_reject(demand),
-        };
-        match begun {
-            Ok(begun) => {
-                let permit = begun.permit();
-                let mut begun = Self::new(gate, in_flight, spent);
-                if let Some(charge) = begun.charge() {
-                    charge.also(permit.charged().cloned());
-                }
-                begun.rare.get_or_insert_default().above = Some(permit);
-                Ok(begun)
-            }
+        let (in_flight_above, spent_above) = match above.take_or_reject(now, demand) {
+            Ok(taken) => taken,
             Err(rejected) => {
                 gate.refused_above(spent);
-                Err(Refused { rejected, gate })
+                return Err(Refused { rejected, gate });
             }
+        };
+        let charge = spent.and_then(|spent| Charge::of(spent, gate));
+        if let Some(charge) = &charge {
+            charge.also(spent_above.and_then(|spent| Charge::of(spent, above)));
         }
+        Ok(Self {
+            gate,
+            in_flight: InFlight::under(in_flight, in_flight_above),
+            started: gate.begin_under(above),
+            charge,
+        })
     }
 
     /// A call begins on a slot that was taken at `gate`: from now on it is in the numbers.
@@ -132,28 +130,23 @@ impl<'a> Begun<'a> {
     pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
         Self {
             gate,
-            in_flight: in_flight.into(),
+            in_flight: InFlight::alone(in_flight),
             started: gate.begin(),
-            rare: spent.and_then(|spent| Rare::charged(spent, gate)),
+            charge: spent.and_then(|spent| Charge::of(spent, gate)),
         }
     }
 
     /// What the request was charged, if that differs from what others are.
     #[inline]
     pub(crate) fn charge(&self) -> Option<&Charge> {
-        self.rare.as_ref()?.charge.as_ref()
+        self.charge.as_ref()
     }
 
     /// The call has been made.
     #[inline]
     pub(crate) fn permit(mut self) -> Permit {
-        let rare = self.rare.take();
-        let permit = Permit::new(
-            Arc::clone(self.gate),
-            self.in_flight as u32,
-            self.started,
-            rare,
-        );
+        let charge = self.charge.take();
+        let permit = Permit::new(Arc::clone(self.gate), self.in_flight, self.started, charge);
         mem::forget(self);
         permit
     }
@@ -163,10 +156,7 @@ impl Drop for Begun<'_> {
     #[cold]
     fn drop(&mut self) {
         // What panicked says nothing about load.
-        if let Some(above) = self.rare.as_mut().and_then(|rare| rare.above.as_mut()) {
-            above.sample(Outcome::Ignore);
-        }
-        self.gate.release(Outcome::Ignore);
+        self.gate.release_both(self.in_flight, Outcome::Ignore);
         if let Some(charge) = self.charge() {
             charge.end();
         }

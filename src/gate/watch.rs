@@ -73,7 +73,7 @@ impl Gate {
     }
 
     pub(super) fn waited(&self, waited: Duration) {
-        let shown = self.above.as_deref().unwrap_or(self);
+        let shown = self.shown();
         shown.recording.waited(shown, waited);
     }
 

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use self::shard::{Place, Shard};
+use self::shard::{Held, Place, Shard};
 use crate::{
     BackpressureLayer,
     gate::Gate,
@@ -42,7 +42,7 @@ pub(crate) struct Keyed<K> {
     overflow: Mutex<Option<Arc<Gate>>>,
 }
 
-impl<K: Hash + Eq + Clone> Keyed<K> {
+impl<K: Hash + Eq> Keyed<K> {
     pub(crate) fn new(make: impl Fn(&K) -> BackpressureLayer + Send + Sync + 'static) -> Self {
         Self {
             make: Box::new(make),
@@ -58,17 +58,44 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
         let shards = self
             .shards
             .get_or_init(|| shards(above.settings().max_keys));
-        let shard = &shards[self.index(&key, shards.len())];
-        match self.place(shard, &key) {
-            Place::Held(gate) => return gate,
-            Place::None => return self.overflow(&key, above),
-            Place::Free => {}
+        let hash = self.hasher.hash_one(&key);
+        let shard = shard_of(shards, hash);
+        let mut evicted = None;
+        let place = lock(shard).place(hash, &key, &mut evicted);
+        match place {
+            Place::Held(gate) => gate,
+            Place::Free => {
+                self.forget(evicted);
+                self.newcomer(shard, hash, key, above)
+            }
+            Place::None => self.overflow(&key, above),
         }
+    }
+
+    #[cold]
+    fn newcomer(
+        &self,
+        shard: &Mutex<Shard<K>>,
+        hash: u64,
+        key: K,
+        above: &Arc<Gate>,
+    ) -> Arc<Gate> {
         // Not under the lock: it is the user's code.
-        let made = (self.make)(&key).into_key_gate(above);
-        let Some(gate) = self.insert(shard, &key, made) else {
-            return self.overflow(&key, above);
+        let gate = (self.make)(&key).into_key_gate(above);
+        let new = Held {
+            hash,
+            key,
+            gate: Arc::clone(&gate),
         };
+        let mut evicted = None;
+        let (place, not_held) = lock(shard).insert(new, &mut evicted);
+        self.forget(evicted);
+        match (place, not_held) {
+            (Place::Held(gate), _) => return gate,
+            (_, Some(not_held)) => return self.overflow(&not_held.key, above),
+            (_, None) => {}
+        }
+        self.held.fetch_add(1, Ordering::Relaxed);
         above.keys_changed();
         if above.is_draining() {
             gate.drain();
@@ -76,40 +103,14 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
         gate
     }
 
-    fn index(&self, key: &K, shards: usize) -> usize {
-        (self.hasher.hash_one(key) % shards as u64) as usize
-    }
-
-    fn place(&self, shard: &Mutex<Shard<K>>, key: &K) -> Place {
-        let mut evicted = None;
-        let place = lock(shard).place(key, &mut evicted);
-        self.forget(evicted);
-        place
-    }
-
-    /// The gate of `key`; `None` if another key has taken the place meanwhile.
-    fn insert(&self, shard: &Mutex<Shard<K>>, key: &K, made: Arc<Gate>) -> Option<Arc<Gate>> {
-        let keys = (key.clone(), key.clone());
-        let mut evicted = None;
-        let place = lock(shard).insert(keys, &made, &mut evicted);
-        self.forget(evicted);
-        match place {
-            Place::Held(gate) => Some(gate),
-            Place::Free => {
-                self.held.fetch_add(1, Ordering::Relaxed);
-                Some(made)
-            }
-            Place::None => None,
-        }
-    }
-
     /// A key, a limit and rates may be the user's, and go where no lock is held.
-    fn forget(&self, evicted: Option<(K, Arc<Gate>)>) {
+    fn forget(&self, evicted: Option<Held<K>>) {
         if evicted.is_some() {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
+    #[cold]
     fn overflow(&self, key: &K, above: &Arc<Gate>) -> Arc<Gate> {
         if let Some(gate) = &*lock(&self.overflow) {
             return Arc::clone(gate);
@@ -123,7 +124,7 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
     }
 }
 
-fn shards<K: Hash + Eq>(max_keys: usize) -> Box<[Mutex<Shard<K>>]> {
+fn shards<K: Eq>(max_keys: usize) -> Box<[Mutex<Shard<K>>]> {
     let n = (max_keys / KEYS_PER_SHARD).clamp(1, MOST_SHARDS);
     (0..n)
         .map(|nth| max_keys / n + usize::from(nth < max_keys % n))
@@ -131,11 +132,17 @@ fn shards<K: Hash + Eq>(max_keys: usize) -> Box<[Mutex<Shard<K>>]> {
         .collect()
 }
 
-impl<K: Hash + Eq + Clone + Send + Sync + 'static> Keys for Keyed<K> {
+/// By other bits of the hash than those that say where a key is in its shard: the lowest, and the highest seven.
+fn shard_of<K>(shards: &[Mutex<Shard<K>>], hash: u64) -> &Mutex<Shard<K>> {
+    &shards[(hash >> 32) as usize % shards.len()]
+}
+
+impl<K: Hash + Eq + Send + Sync + 'static> Keys for Keyed<K> {
     fn find(&self, key: &dyn Any) -> Option<Arc<Gate>> {
         let key = key.downcast_ref::<K>()?;
         let shards = self.shards.get()?;
-        lock(&shards[self.index(key, shards.len())]).find(key)
+        let hash = self.hasher.hash_one(key);
+        lock(shard_of(shards, hash)).find(hash, key).cloned()
     }
 
     fn drain(&self) {

@@ -1,4 +1,6 @@
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::sync::Arc;
+
+use hashbrown::HashTable;
 
 use crate::gate::Gate;
 
@@ -7,11 +9,18 @@ const LOOKS: usize = 16;
 
 pub(super) struct Shard<K> {
     /// Where in `held` a key is.
-    places: HashMap<K, usize>,
-    held: Vec<(K, Arc<Gate>)>,
+    places: HashTable<usize>,
+    held: Vec<Held<K>>,
     /// Where the next new key begins to look.
     hand: usize,
     most: usize,
+}
+
+/// A key's gate. The hash is the one that the key is looked up with.
+pub(super) struct Held<K> {
+    pub(super) hash: u64,
+    pub(super) key: K,
+    pub(super) gate: Arc<Gate>,
 }
 
 /// What there is for a key.
@@ -21,25 +30,26 @@ pub(super) enum Place {
     None,
 }
 
-impl<K: Hash + Eq> Shard<K> {
+impl<K: Eq> Shard<K> {
     pub(super) fn new(most: usize) -> Self {
         Self {
-            places: HashMap::new(),
+            places: HashTable::new(),
             held: Vec::new(),
             hand: 0,
             most,
         }
     }
 
-    pub(super) fn find(&self, key: &K) -> Option<Arc<Gate>> {
-        let place = *self.places.get(key)?;
-        Some(Arc::clone(&self.held[place].1))
+    pub(super) fn find(&self, hash: u64, key: &K) -> Option<&Arc<Gate>> {
+        let is_here = |&place: &usize| self.held[place].key == *key;
+        let place = *self.places.find(hash, is_here)?;
+        Some(&self.held[place].gate)
     }
 
     /// The gate of `key`, or whether there is room for one, if need be that of another which is `evicted`.
-    pub(super) fn place(&mut self, key: &K, evicted: &mut Option<(K, Arc<Gate>)>) -> Place {
-        if let Some(gate) = self.find(key) {
-            return Place::Held(gate);
+    pub(super) fn place(&mut self, hash: u64, key: &K, evicted: &mut Option<Held<K>>) -> Place {
+        if let Some(gate) = self.find(hash, key) {
+            return Place::Held(Arc::clone(gate));
         }
         if self.held.len() >= self.most {
             *evicted = self.evict();
@@ -50,43 +60,53 @@ impl<K: Hash + Eq> Shard<K> {
         }
     }
 
-    /// Likewise, and takes the place for `made` if it is free. Another request may have been quicker.
+    /// Likewise, and takes the place for `new` if it is free, or hands it back. Another request may have been quicker.
     pub(super) fn insert(
         &mut self,
-        (key, kept): (K, K),
-        made: &Arc<Gate>,
-        evicted: &mut Option<(K, Arc<Gate>)>,
-    ) -> Place {
-        let place = self.place(&key, evicted);
-        if let Place::Free = place {
-            self.places.insert(key, self.held.len());
-            self.held.push((kept, Arc::clone(made)));
-        }
-        place
+        new: Held<K>,
+        evicted: &mut Option<Held<K>>,
+    ) -> (Place, Option<Held<K>>) {
+        let place = self.place(new.hash, &new.key, evicted);
+        let Place::Free = place else {
+            return (place, Some(new));
+        };
+        let held = &self.held;
+        self.places
+            .insert_unique(new.hash, held.len(), |&place| held[place].hash);
+        self.held.push(new);
+        (place, None)
     }
 
     pub(super) fn gates(&self) -> Vec<Arc<Gate>> {
-        let gates = self.held.iter().map(|(_, gate)| Arc::clone(gate));
+        let gates = self.held.iter().map(|held| Arc::clone(&held.gate));
         gates.collect()
     }
 
-    fn evict(&mut self) -> Option<(K, Arc<Gate>)> {
+    fn evict(&mut self) -> Option<Held<K>> {
         for _ in 0..LOOKS.min(self.held.len()) {
             let nth = self.hand % self.held.len();
             self.hand = nth + 1;
             // Alone with it there is nobody in flight or waiting, and nobody can come before the lock is free.
-            let alone = Arc::get_mut(&mut self.held[nth].1).is_some();
-            if alone && self.held[nth].1.owes_nothing() {
-                self.places.remove(&self.held[nth].0);
-                let evicted = self.held.swap_remove(nth);
-                if let Some((moved, _)) = self.held.get(nth) {
-                    if let Some(place) = self.places.get_mut(moved) {
-                        *place = nth;
-                    }
-                }
-                return Some(evicted);
+            let alone = Arc::get_mut(&mut self.held[nth].gate).is_some();
+            if alone && self.held[nth].gate.owes_nothing() {
+                return Some(self.remove(nth));
             }
         }
         None
+    }
+
+    fn remove(&mut self, nth: usize) -> Held<K> {
+        let removed = self.held.swap_remove(nth);
+        if let Ok(entry) = self.places.find_entry(removed.hash, |&place| place == nth) {
+            entry.remove();
+        }
+        // The last has come to its place.
+        if let Some(moved) = self.held.get(nth) {
+            let was = self.held.len();
+            if let Some(place) = self.places.find_mut(moved.hash, |&place| place == was) {
+                *place = nth;
+            }
+        }
+        removed
     }
 }

@@ -118,7 +118,7 @@ impl BackpressureLayer<Http> {
     #[must_use]
     pub fn per_key<K, F, M>(mut self, key: F, make: M) -> Self
     where
-        K: Hash + Eq + Clone + Send + Sync + 'static,
+        K: Hash + Eq + Send + Sync + 'static,
         F: Fn(&request::Parts) -> K + Send + Sync + 'static,
         M: Fn(&K) -> BackpressureLayer + Send + Sync + 'static,
     {

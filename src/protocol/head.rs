@@ -1,6 +1,6 @@
 //! The heads of messages, as closures are shown them. The message stays where it is, since it is large to move.
 
-use std::mem;
+use std::mem::swap;
 
 use http::{Request, Response, request, response};
 
@@ -10,16 +10,16 @@ pub(super) fn of_request<B, R>(
     f: impl FnOnce(&request::Parts) -> R,
 ) -> R {
     let (mut head, ()) = Request::new(()).into_parts();
-    head.method = mem::take(request.method_mut());
-    head.uri = mem::take(request.uri_mut());
     head.version = request.version();
-    head.headers = mem::take(request.headers_mut());
-    head.extensions = mem::take(request.extensions_mut());
+    let exchange = |head: &mut request::Parts, request: &mut Request<B>| {
+        swap(&mut head.method, request.method_mut());
+        swap(&mut head.uri, request.uri_mut());
+        swap(&mut head.headers, request.headers_mut());
+        swap(&mut head.extensions, request.extensions_mut());
+    };
+    exchange(&mut head, request);
     let result = f(&head);
-    *request.method_mut() = head.method;
-    *request.uri_mut() = head.uri;
-    *request.headers_mut() = head.headers;
-    *request.extensions_mut() = head.extensions;
+    exchange(&mut head, request);
     result
 }
 
@@ -31,10 +31,12 @@ pub(super) fn of_response<B, R>(
     let (mut head, ()) = Response::new(()).into_parts();
     head.status = response.status();
     head.version = response.version();
-    head.headers = mem::take(response.headers_mut());
-    head.extensions = mem::take(response.extensions_mut());
+    let exchange = |head: &mut response::Parts, response: &mut Response<B>| {
+        swap(&mut head.headers, response.headers_mut());
+        swap(&mut head.extensions, response.extensions_mut());
+    };
+    exchange(&mut head, response);
     let result = f(&head);
-    *response.headers_mut() = head.headers;
-    *response.extensions_mut() = head.extensions;
+    exchange(&mut head, response);
     result
 }

@@ -56,6 +56,11 @@ impl Policy {
         self.demands || self.exempt.is_some() || self.cost.is_some() || self.keyed.is_some()
     }
 
+    /// Whether it has a say once a request was looked at.
+    fn answers(&self) -> bool {
+        self.classify.is_some() || self.respond.is_some() || !self.rate_headers.is_empty()
+    }
+
     fn tell_rates(&self, gate: &Gate, headers: &mut HeaderMap) {
         if self.rate_headers.is_empty() || !gate.has_rates() {
             return;
@@ -303,6 +308,16 @@ where
                 gate,
             }
         })
+    }
+
+    /// Without closures that have done their work: all calls share the count of those who hold them.
+    #[inline]
+    fn to_answer(&self) -> Self {
+        let policy = self.policy.as_ref().filter(|policy| policy.answers());
+        Self {
+            policy: policy.cloned(),
+            ..*self
+        }
     }
 
     fn hand(&self, request: &mut Request<Q>, charge: &Charge) {

@@ -73,6 +73,11 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
     /// What there is to see of a request before it is let in. Leaves it as it was.
     fn look(&self, request: &mut Req, gate: &Arc<Gate>) -> Seen;
 
+    /// What of it a call takes along, once its request was looked at.
+    fn to_answer(&self) -> Self {
+        self.clone()
+    }
+
     /// Hands the charge of a request to the service.
     fn hand(&self, request: &mut Req, charge: &Charge);
 
