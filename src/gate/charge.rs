@@ -4,9 +4,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Gate, slot::Spent};
 #[cfg(feature = "http")]
 use super::Report;
+use super::{Gate, slot::Spent};
 use crate::{
     Demand,
     contained::contained,

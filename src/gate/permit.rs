@@ -105,8 +105,7 @@ impl Permit {
     #[cfg(feature = "http")]
     pub(crate) fn wants_hint(&self) -> bool {
         let above = self.gate.above.as_ref();
-        !self.sampled
-            && (self.gate.room.learns() || above.is_some_and(|above| above.room.learns()))
+        !self.sampled && (self.gate.room.learns() || above.is_some_and(|above| above.room.learns()))
     }
 
     /// What the request really cost.
@@ -191,9 +190,13 @@ impl Permit {
             sample
         };
         if let Some(above) = &self.gate.above {
-            above.observe(sample(self.in_flight.above()), self.started.is_picked_above());
+            above.observe(
+                sample(self.in_flight.above()),
+                self.started.is_picked_above(),
+            );
         }
-        self.gate.observe(sample(self.in_flight.here()), self.started.is_picked());
+        self.gate
+            .observe(sample(self.in_flight.here()), self.started.is_picked());
     }
 }
 

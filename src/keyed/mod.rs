@@ -73,13 +73,7 @@ impl<K: Hash + Eq> Keyed<K> {
     }
 
     #[cold]
-    fn newcomer(
-        &self,
-        shard: &Mutex<Shard<K>>,
-        hash: u64,
-        key: K,
-        above: &Arc<Gate>,
-    ) -> Arc<Gate> {
+    fn newcomer(&self, shard: &Mutex<Shard<K>>, hash: u64, key: K, above: &Arc<Gate>) -> Arc<Gate> {
         // Not under the lock: it is the user's code.
         let gate = (self.make)(&key).into_key_gate(above);
         let new = Held {

@@ -210,13 +210,11 @@ impl TokenBucket {
 
 impl Rate for TokenBucket {
     fn check(&self, now: Duration, cost: u64) -> Result<(), Short> {
-        self.possible(cost)?;
         self.state.check(nanos(now), cost)
     }
 
     #[inline]
     fn spend(&self, now: Duration, cost: u64) -> Result<(), Short> {
-        self.possible(cost)?;
         self.state.spend(nanos(now), cost)
     }
 
@@ -259,16 +257,6 @@ impl TokenBucket {
     #[inline]
     pub(super) fn tally(&self) -> &AtomicU64 {
         self.state.tally()
-    }
-
-    #[inline]
-    fn possible(&self, cost: u64) -> Result<(), Short> {
-        if cost > self.state.burst() {
-            return Err(Short::Never {
-                most: self.state.burst(),
-            });
-        }
-        Ok(())
     }
 }
 

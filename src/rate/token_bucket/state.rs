@@ -2,7 +2,7 @@
 
 use super::{
     super::{Quota, Short},
-    ticks::Scale,
+    ticks::{Scale, Speed},
     word::{AtomicWord, MAX_DUE, Word},
 };
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
@@ -34,13 +34,15 @@ struct Written {
     full_at: AtomicU64,
     /// A count for whoever owns the bucket: here it is at hand after spending.
     tally: AtomicU64,
+    /// Of either scale the rate as it was given, the bits of a float. For who asks, and here only since there is room.
+    per_second: [AtomicU64; 2],
 }
 
 #[derive(Debug)]
 #[repr(align(64))]
 struct Terms {
-    burst: u64,
     scales: [Cell; 2],
+    burst: u64,
     /// Held by who changes the rate.
     changing: Mutex<()>,
 }
@@ -52,10 +54,11 @@ impl State {
                 word: AtomicWord::default(),
                 full_at: AtomicU64::new(0),
                 tally: AtomicU64::new(0),
+                per_second: [(); 2].map(|()| AtomicU64::new(per_second.to_bits())),
             },
             terms: Terms {
+                scales: [(); 2].map(|()| Cell::new(scale)),
                 burst,
-                scales: [(); 2].map(|()| Cell::new(scale, per_second)),
                 changing: Mutex::new(()),
             },
         }
@@ -73,9 +76,9 @@ impl State {
 
     pub(super) fn check(&self, now: u64, cost: u64) -> Result<(), Short> {
         let seen = self.read(now);
-        match seen.spent(cost, self.burst()) {
+        match seen.spent(cost) {
             Ok(_) => Ok(()),
-            Err(enough) => short(enough, seen.scale, now),
+            Err(due) => self.short(cost, due, seen.scale.room, seen.scale.speed, now),
         }
     }
 
@@ -83,9 +86,11 @@ impl State {
     pub(super) fn spend(&self, now: u64, cost: u64) -> Result<(), Short> {
         let word = self.written.word.load();
         let seen = self.seen(word, now);
-        match seen.spent(cost, self.burst()) {
+        match seen.spent(cost) {
             Ok(due) if cost > 0 && self.take(seen, cost, due).is_ok() => Ok(()),
-            Err(enough) if self.still(word).is_ok() => short(enough, seen.scale, now),
+            Err(due) if self.still(word).is_ok() => {
+                self.short(cost, due, seen.scale.room, seen.scale.speed, now)
+            }
             _ => self.spend_again(now, cost),
         }
     }
@@ -96,7 +101,7 @@ impl State {
         let mut word = self.written.word.load();
         loop {
             let seen = self.seen(word, now);
-            let due = seen.spent(cost, self.burst());
+            let due = seen.spent(cost);
             // Only what is to replace the word is known to have been read with the right scale.
             let known = match due {
                 Ok(due) if cost > 0 => self.take(seen, cost, due),
@@ -104,7 +109,9 @@ impl State {
             };
             match (known, due) {
                 (Ok(()), Ok(_)) => return Ok(()),
-                (Ok(()), Err(enough)) => return short(enough, seen.scale, now),
+                (Ok(()), Err(due)) => {
+                    return self.short(cost, due, seen.scale.room, seen.scale.speed, now);
+                }
                 (Err(newer), _) => word = newer,
             }
         }
@@ -124,7 +131,10 @@ impl State {
     pub(super) fn refund(&self, now: u64, spent: u64, cost: u64) {
         loop {
             let seen = self.read(now);
-            if self.write_down(seen).is_err() {
+            if self
+                .write_down(seen.word, seen.scale.token, seen.scale.speed)
+                .is_err()
+            {
                 continue;
             }
             if spent < self.written.full_at.load(Ordering::Acquire) {
@@ -140,12 +150,12 @@ impl State {
 
     pub(super) fn quota(&self, now: u64) -> Quota {
         let seen = self.read(now);
-        let room = seen.scale.ticks(self.burst());
+        let room = seen.scale.room;
         Quota {
             limit: self.burst(),
             remaining: room.saturating_sub(seen.out()) / seen.scale.token,
-            reset_after: seen.scale.until(seen.due(), now),
-            window: seen.scale.lasting(room),
+            reset_after: seen.scale.speed.until(seen.due(), now),
+            window: seen.scale.speed.lasting(room),
         }
     }
 
@@ -155,7 +165,7 @@ impl State {
 
     pub(super) fn per_second(&self) -> f64 {
         let slot = self.written.word.load().slot();
-        f64::from_bits(self.terms.scales[slot].per_second.load(Ordering::Acquire))
+        f64::from_bits(self.written.per_second[slot].load(Ordering::Acquire))
     }
 
     pub(super) fn set_rate(&self, now: u64, per_second: f64) {
@@ -166,13 +176,15 @@ impl State {
         if after == before {
             return;
         }
-        self.terms.scales[seen.word.next_slot()].write(after, per_second);
+        let slot = seen.word.next_slot();
+        self.terms.scales[slot].write(after);
+        self.written.per_second[slot].store(per_second.to_bits(), Ordering::Release);
         let change = |seen: Seen| {
-            self.write_down(seen)?;
+            self.write_down(seen.word, before.token, before.speed)?;
             // Rounded up: by changing the rate to and fro nobody gains a token.
             let out = u128::from(seen.out()) * u128::from(after.token);
             let out = out.div_ceil(u128::from(before.token));
-            let due = out.saturating_add(u128::from(after.at(now)));
+            let due = out.saturating_add(u128::from(after.speed.at(now)));
             let due = due.min(u128::from(MAX_DUE)) as u64;
             let next = seen.word.aged().with_due(due);
             self.written.word.replace(seen.word, next)
@@ -180,6 +192,16 @@ impl State {
         while let Err(newer) = change(seen) {
             seen.word = newer;
         }
+    }
+
+    /// Apart, so that whoever gets his tokens does not make room on the stack for it.
+    #[inline(never)]
+    fn short(&self, cost: u64, due: u64, room: u64, speed: Speed, now: u64) -> Result<(), Short> {
+        let most = self.burst();
+        if cost > most {
+            return Err(Short::Never { most });
+        }
+        Err(Short::Wait(speed.until(due - room, now)))
     }
 
     /// The word, and surely the scale to read it with.
@@ -200,13 +222,14 @@ impl State {
     fn seen(&self, word: Word, now: u64) -> Seen {
         // A branch, which is foretold, and not an address that has to wait for the word.
         let scale = match word.slot() {
-            0 => self.terms.scales[0].read(),
-            _ => self.terms.scales[1].read_apart(),
+            0 => &self.terms.scales[0],
+            _ => self.terms.odd(),
         };
+        let scale = scale.read();
         Seen {
             word,
             scale,
-            at: scale.at(now),
+            at: scale.speed.at(now),
             now,
         }
     }
@@ -217,11 +240,11 @@ impl State {
         let Seen { word, at, .. } = seen;
         let next = if seen.due() > at {
             if word.is_first() {
-                self.write_down(seen)?;
+                self.write_down(word, seen.scale.token, seen.scale.speed)?;
             }
             word.with_due(due)
-        } else if cost == 1 && seen.scale.tells_nanoseconds_at(at) {
-            word.first_at(at)
+        } else if cost == 1 && seen.scale.speed.tells_nanoseconds_at(at) {
+            word.with_first_due(due)
         } else {
             self.note_full(word, seen.now)?;
             word.with_due(due)
@@ -229,12 +252,16 @@ impl State {
         self.written.word.replace(word, next)
     }
 
-    /// What a first word says of the moment at which the bucket was full.
-    fn write_down(&self, seen: Seen) -> Result<(), Word> {
-        match seen.word.first() {
-            Some(at) => self.note_full(seen.word, seen.scale.first_nanosecond(at)),
-            None => Ok(()),
+    /// What a first word says of the moment at which the bucket was full. Apart, and of values that fit into registers, like
+    /// [`short`](Self::short).
+    #[inline(never)]
+    fn write_down(&self, word: Word, token: u64, speed: Speed) -> Result<(), Word> {
+        if !word.is_first() {
+            return Ok(());
         }
+        // A word of another scale may say anything; it is found to be another below.
+        let full = word.due().saturating_sub(token);
+        self.note_full(word, speed.first_nanosecond(full))
     }
 
     /// Not if the word is another one meanwhile: what is noted cannot be taken back, and `nanos` may have been found with the
@@ -261,6 +288,14 @@ impl State {
     }
 }
 
+impl Terms {
+    /// A function of its own is what makes it a branch.
+    #[inline(never)]
+    fn odd(&self) -> &Cell {
+        &self.scales[1]
+    }
+}
+
 /// What the bucket was found to be.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
@@ -275,7 +310,7 @@ impl Seen {
     /// When it is full again, if nothing more is taken.
     #[inline]
     fn due(self) -> u64 {
-        self.word.due(self.scale.token)
+        self.word.due()
     }
 
     /// What it lacks, in ticks.
@@ -283,44 +318,39 @@ impl Seen {
         self.due().saturating_sub(self.at)
     }
 
-    /// `due` with `cost` spent, or when there is enough for it. A full bucket has enough for whatever is not above the burst,
-    /// and more is never asked for here.
+    /// `due` with `cost` spent, as an error if that is more than there is. A full bucket has enough for whatever is not above the burst.
     #[inline]
-    fn spent(self, cost: u64, burst: u64) -> Result<u64, u64> {
+    fn spent(self, cost: u64) -> Result<u64, u64> {
+        let room = self.scale.room;
         let cost = self.scale.ticks(cost);
+        if cost > room {
+            return Err(0);
+        }
         if self.due() <= self.at {
             return Ok(self.at + cost);
         }
-        let room = self.scale.ticks(burst);
         let due = self.due() + cost;
         if due - self.at > room {
-            return Err(due - room);
+            return Err(due);
         }
         Ok(due)
     }
-}
-
-/// Apart, so that whoever gets his tokens does not make room on the stack for it.
-#[inline(never)]
-fn short(enough: u64, scale: Scale, now: u64) -> Result<(), Short> {
-    Err(Short::Wait(scale.until(enough, now)))
 }
 
 /// A scale that is read while another is being written over it; who reads checks the word afterwards.
 #[derive(Debug)]
 struct Cell {
     token: AtomicU64,
+    room: AtomicU64,
     speed: AtomicU64,
-    /// The rate as it was given, the bits of a float.
-    per_second: AtomicU64,
 }
 
 impl Cell {
-    fn new(scale: Scale, per_second: f64) -> Self {
+    fn new(scale: Scale) -> Self {
         Self {
             token: AtomicU64::new(scale.token),
-            speed: AtomicU64::new(scale.speed),
-            per_second: AtomicU64::new(per_second.to_bits()),
+            room: AtomicU64::new(scale.room),
+            speed: AtomicU64::new(scale.speed.0),
         }
     }
 
@@ -329,19 +359,14 @@ impl Cell {
     fn read(&self) -> Scale {
         Scale {
             token: self.token.load(Ordering::Acquire),
-            speed: self.speed.load(Ordering::Acquire),
+            room: self.room.load(Ordering::Acquire),
+            speed: Speed(self.speed.load(Ordering::Acquire)),
         }
     }
 
-    #[inline(never)]
-    fn read_apart(&self) -> Scale {
-        self.read()
-    }
-
-    fn write(&self, scale: Scale, per_second: f64) {
+    fn write(&self, scale: Scale) {
         self.token.store(scale.token, Ordering::Release);
-        self.speed.store(scale.speed, Ordering::Release);
-        self.per_second
-            .store(per_second.to_bits(), Ordering::Release);
+        self.room.store(scale.room, Ordering::Release);
+        self.speed.store(scale.speed.0, Ordering::Release);
     }
 }

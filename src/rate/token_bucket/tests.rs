@@ -294,9 +294,9 @@ fn the_window_is_the_time_in_which_the_burst_comes() {
 
 #[test]
 fn the_last_moment_of_the_clock_can_be_waited_for_and_none_after_it() {
-    let scale = Scale::new(1, at(1), 1);
-    assert_eq!(scale.until(LONGEST, 0), at(LONGEST));
-    assert_eq!(scale.until(LONGEST + 1, 0), Duration::MAX);
+    let speed = Scale::new(1, at(1), 1).speed;
+    assert_eq!(speed.until(LONGEST, 0), at(LONGEST));
+    assert_eq!(speed.until(LONGEST + 1, 0), Duration::MAX);
 }
 
 #[test]

@@ -9,18 +9,21 @@ pub(super) const LONGEST: u64 = (1 << 60) - 1;
 /// The fastest rate, in tokens per nanosecond: a speed of 10 fits into the four bits before its point.
 const FASTEST: f64 = 10e9;
 
-/// Where the point is in `speed`: so many bits stand behind it.
-const POINT: u32 = 60;
-const NANOSECOND: u64 = 1 << POINT;
-
 /// How many ticks a token is, and how fast they pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Scale {
     pub(super) token: u64,
-    /// Ticks per nanosecond, a fixed-point number, rounded up: a moment at which a token is due is hit exactly. 0 if the rate
-    /// is 0.
-    pub(super) speed: u64,
+    /// As many ticks as a whole burst is.
+    pub(super) room: u64,
+    pub(super) speed: Speed,
 }
+
+/// Ticks per nanosecond, a fixed-point number, rounded up: a moment at which a token is due is hit exactly. 0 if the rate is 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Speed(pub(super) u64);
+
+/// Where the point is in a speed: so many bits stand behind it.
+const POINT: u32 = 60;
 
 impl Scale {
     pub(super) fn new(n: u64, period: Duration, burst: u64) -> Self {
@@ -33,7 +36,13 @@ impl Scale {
         const SECOND: f64 = 1e9;
         const FINE: u128 = 1 << 32;
         if per_second <= 0.0 {
-            return (Self { speed: 0, ..self }, 0.0);
+            return (
+                Self {
+                    speed: Speed::STILL,
+                    ..self
+                },
+                0.0,
+            );
         }
         let rate = per_second.min(FASTEST);
         let scale = if rate < 1.0 {
@@ -53,37 +62,46 @@ impl Scale {
     fn ratio(n: u128, period: u128, burst: u64) -> Self {
         let most = u128::from(LONGEST / burst.max(1));
         let token = period.div_ceil(n).min(most).max(1);
-        let speed = (n * token * u128::from(NANOSECOND)).div_ceil(period);
+        let speed = (n * token * u128::from(Speed::ONE.0)).div_ceil(period);
+        let token = token as u64;
         Self {
-            token: token as u64,
-            speed: u64::try_from(speed).unwrap_or(u64::MAX),
+            token,
+            room: token * burst,
+            speed: Speed(u64::try_from(speed).unwrap_or(u64::MAX)),
         }
     }
 
     /// The same rate, with ticks so long that the burst fits.
     pub(super) fn with_room_for(self, burst: u64) -> Self {
         let token = self.token.min(LONGEST / burst.max(1));
-        let speed = u128::from(self.speed) * u128::from(token);
+        let speed = u128::from(self.speed.0) * u128::from(token);
         Self {
             token,
-            speed: speed.div_ceil(u128::from(self.token)) as u64,
+            room: token * burst,
+            speed: Speed(speed.div_ceil(u128::from(self.token)) as u64),
         }
-    }
-
-    /// What the clock shows, in ticks.
-    #[inline]
-    pub(super) fn at(self, nanos: u64) -> u64 {
-        if self.speed == NANOSECOND {
-            return nanos.min(LONGEST);
-        }
-        let ticks = (u128::from(nanos) * u128::from(self.speed)) >> POINT;
-        ticks.min(u128::from(LONGEST)) as u64
     }
 
     /// `cost` in ticks. A debt may be longer than any time.
     #[inline]
     pub(super) fn ticks(self, cost: u64) -> u64 {
         cost.saturating_mul(self.token)
+    }
+}
+
+impl Speed {
+    const STILL: Self = Self(0);
+    /// A tick for each nanosecond.
+    const ONE: Self = Self(1 << POINT);
+
+    /// What the clock shows, in ticks.
+    #[inline]
+    pub(super) fn at(self, nanos: u64) -> u64 {
+        if self == Self::ONE {
+            return nanos.min(LONGEST);
+        }
+        let ticks = (u128::from(nanos) * u128::from(self.0)) >> POINT;
+        ticks.min(u128::from(LONGEST)) as u64
     }
 
     /// From `now` to the first nanosecond at which the clock shows `ticks`.
@@ -103,7 +121,7 @@ impl Scale {
     /// Whether what the clock shows then tells the nanosecond: ticks may be longer, and the clock may stand still.
     #[inline]
     pub(super) fn tells_nanoseconds_at(self, ticks: u64) -> bool {
-        self.speed >= NANOSECOND && ticks < LONGEST
+        self.0 >= Self::ONE.0 && ticks < LONGEST
     }
 
     /// The nanosecond at which the clock first shows `ticks`. If it never does, the last one.
@@ -119,10 +137,10 @@ impl Scale {
 
     /// Rounded up; none if they never pass.
     fn nanos(self, ticks: u64) -> Option<u64> {
-        match self.speed {
-            0 => None,
-            NANOSECOND => Some(ticks),
-            speed => {
+        match self {
+            Self::STILL => None,
+            Self::ONE => Some(ticks),
+            Self(speed) => {
                 let nanos = (u128::from(ticks) << POINT).div_ceil(u128::from(speed));
                 Some(u64::try_from(nanos).unwrap_or(u64::MAX))
             }

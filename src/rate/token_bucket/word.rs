@@ -11,7 +11,8 @@ pub(super) const MAX_DUE: u64 = FIRST - 1;
 /// ```
 ///
 /// `age` is how often the rate has changed, so that the word says which scale it is to be read with. `due` is when the bucket is
-/// full again, in ticks, or, if `first` is set, when it was full before a single token was taken.
+/// full again, in ticks. `first` is set while a single token is all that was taken since it was full, so that it was full a
+/// token's time before `due`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Word(u64);
 
@@ -41,10 +42,10 @@ impl Word {
         Self(self.0 & !(FIRST | MAX_DUE) | due)
     }
 
-    /// A token taken `at` a moment at which the bucket was full.
+    /// Likewise, where a single token was taken from a full bucket.
     #[inline]
-    pub(super) fn first_at(self, at: u64) -> Self {
-        Self(self.with_due(at).0 | FIRST)
+    pub(super) fn with_first_due(self, due: u64) -> Self {
+        Self(self.with_due(due).0 | FIRST)
     }
 
     #[inline]
@@ -52,19 +53,9 @@ impl Word {
         self.0 & FIRST != 0
     }
 
-    /// When the bucket was full, if a single token is all that was taken since.
-    pub(super) fn first(self) -> Option<u64> {
-        self.is_first().then(|| self.field())
-    }
-
-    /// When the bucket is full again, if nothing more is taken; a token is so many ticks.
+    /// When the bucket is full again, if nothing more is taken.
     #[inline]
-    pub(super) fn due(self, token: u64) -> u64 {
-        self.field() + if self.is_first() { token } else { 0 }
-    }
-
-    #[inline]
-    fn field(self) -> u64 {
+    pub(super) fn due(self) -> u64 {
         self.0 & MAX_DUE
     }
 
@@ -97,7 +88,7 @@ mod tests {
         for change in 0..8 {
             assert_eq!(word.age(), change % 4);
             assert_eq!(word.slot() as u64, change % 2);
-            assert_eq!(word.due(1), MAX_DUE);
+            assert_eq!(word.due(), MAX_DUE);
             let next_slot = word.next_slot();
             assert_ne!(next_slot, word.slot(), "nobody reads it");
             word = word.aged();
@@ -106,15 +97,13 @@ mod tests {
     }
 
     #[test]
-    fn a_first_word_says_when_the_bucket_was_full_and_the_next_one_no_longer() {
+    fn a_first_word_is_one_until_something_else_is_due() {
         let aged = Word(0).aged();
-        let first = aged.with_due(MAX_DUE).first_at(70);
-        assert_eq!(first.first(), Some(70));
-        assert_eq!(first.due(5), 75);
+        let first = aged.with_due(MAX_DUE).with_first_due(70);
+        assert!(first.is_first() && first.with_first_due(80).is_first());
+        assert_eq!(first.due(), 70);
         assert_eq!(first.age(), 1);
-        assert_eq!(first.first_at(80).first(), Some(80));
+        assert!(!first.with_due(70).is_first());
         assert_eq!(first.with_due(90), aged.with_due(90));
-        assert_eq!(first.with_due(90).first(), None);
-        assert_eq!(first.with_due(90).due(5), 90);
     }
 }
