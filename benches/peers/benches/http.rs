@@ -26,7 +26,7 @@ use backpressure_peers::{
     rounds::Spread,
 };
 use http_body_util::BodyExt;
-use tower::{ServiceExt, limit::GlobalConcurrencyLimitLayer, util::MapResponseLayer};
+use tower::{Layer, ServiceExt, limit::GlobalConcurrencyLimitLayer, util::MapResponseLayer};
 use tower_backpressure::{BackpressureLayer, limit::Aimd};
 
 /// Far above what is ever in flight.
@@ -93,49 +93,92 @@ fn main() -> io::Result<()> {
 
 fn contenders() -> io::Result<Vec<Contender>> {
     let mut contenders = Vec::new();
-    let mut add = |name, status, reference, app| -> io::Result<()> {
+    let mut add = |name, status, reference, server: io::Result<Server>| -> io::Result<()> {
         contenders.push(Contender {
             name,
             status,
             reference,
-            server: Server::start(app)?,
+            server: server?,
             served: Vec::new(),
         });
         Ok(())
     };
-    add(BARE, 200, BARE, app())?;
-    add("bare once more", 200, BARE, app())?;
+    add(BARE, 200, BARE, Server::start(app()))?;
+    add("bare once more", 200, BARE, Server::start(app()))?;
     let tower = GlobalConcurrencyLimitLayer::new(ROOMY);
     add(
         "tower GlobalConcurrencyLimit",
         200,
         BARE,
-        app().layer(tower),
+        Server::start(app().layer(tower)),
     )?;
     // What any layer costs that has to see the end of a body.
     let passed = MapResponseLayer::new(|response: Response| {
         response.map(|body| body.map_err(|error| error))
     });
-    add("a body passed on", 200, BARE, app().layer(passed))?;
+    add(
+        "a body passed on",
+        200,
+        BARE,
+        Server::start(app().layer(passed)),
+    )?;
     let layer = BackpressureLayer::block(ROOMY);
-    add("block, admits", 200, BARE, app().layer(layer))?;
+    add(
+        "block, admits",
+        200,
+        BARE,
+        Server::start(app().layer(layer)),
+    )?;
     let layer = BackpressureLayer::drop_newest(ROOMY);
-    add("drop_newest, admits", 200, BARE, app().layer(layer))?;
+    add(
+        "drop_newest, admits",
+        200,
+        BARE,
+        Server::start(app().layer(layer)),
+    )?;
     let layer = BackpressureLayer::adaptive(Aimd::default());
-    add("adaptive(Aimd), admits", 200, BARE, app().layer(layer))?;
+    add(
+        "adaptive(Aimd), admits",
+        200,
+        BARE,
+        Server::start(app().layer(layer)),
+    )?;
+    let around = |layer: BackpressureLayer| {
+        let boxed = MapResponseLayer::new(|response: Response<_>| response.map(Body::new));
+        (boxed, layer).layer(app())
+    };
+    let layer = BackpressureLayer::drop_newest(ROOMY);
+    add(
+        "drop_newest around it",
+        200,
+        BARE,
+        Server::start(around(layer)),
+    )?;
+    let layer = BackpressureLayer::adaptive(Aimd::default());
+    add(
+        "adaptive(Aimd) around it",
+        200,
+        BARE,
+        Server::start(around(layer)),
+    )?;
 
-    add(CONSTANT, 503, CONSTANT, constant_refusal())?;
+    add(CONSTANT, 503, CONSTANT, Server::start(constant_refusal()))?;
     let layer = BackpressureLayer::drop_newest(1);
     add(
         "drop_newest, refuses",
         503,
         CONSTANT,
-        full(app().layer(layer), 1),
+        Server::start(full(app().layer(layer), 1)),
     )?;
     let layer = BackpressureLayer::adaptive(Aimd::default());
     let limit = layer.handle().limit();
     let refusing = full(app().layer(layer), limit);
-    add("adaptive(Aimd), refuses", 503, CONSTANT, refusing)?;
+    add(
+        "adaptive(Aimd), refuses",
+        503,
+        CONSTANT,
+        Server::start(refusing),
+    )?;
     Ok(contenders)
 }
 

@@ -4,6 +4,7 @@
 //! has a request to go on with: what is counted is what the server can do.
 
 use std::{
+    convert::Infallible,
     fs,
     io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -12,8 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, serve::ListenerExt};
+use axum::{ServiceExt, extract::Request, response::Response, serve::ListenerExt};
 use tokio::net::TcpListener;
+use tower::Service;
 
 /// How many requests the server has before it at any time.
 const CONNECTIONS: usize = 16;
@@ -32,6 +34,20 @@ struct Connection {
     sent: Instant,
     buffer: [u8; 4096],
     filled: usize,
+}
+
+/// What a server serves: a router, or one with layers around it.
+pub trait App:
+    Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<S> App for S where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
 }
 
 /// What the server has done in a round.
@@ -55,7 +71,7 @@ impl Server {
     /// # Errors
     ///
     /// If there is no port, or no connection.
-    pub fn start(app: Router) -> io::Result<Self> {
+    pub fn start(app: impl App) -> io::Result<Self> {
         let (address, thread) = serve(app)?;
         let connections: io::Result<_> = (0..CONNECTIONS).map(|_| connect(address)).collect();
         Ok(Self {
@@ -114,7 +130,7 @@ impl Server {
 /// # Errors
 ///
 /// If there is no port.
-pub(crate) fn serve(app: Router) -> io::Result<(SocketAddr, Thread)> {
+pub(crate) fn serve(app: impl App) -> io::Result<(SocketAddr, Thread)> {
     let (started, starting) = mpsc::channel();
     thread::spawn(move || -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -127,7 +143,7 @@ pub(crate) fn serve(app: Router) -> io::Result<(SocketAddr, Thread)> {
             let listener = listener.tap_io(|stream| {
                 let _ = stream.set_nodelay(true);
             });
-            axum::serve(listener, app).await
+            axum::serve(listener, app.into_make_service()).await
         })
     });
     let (address, thread) = starting
