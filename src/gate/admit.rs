@@ -3,7 +3,10 @@
 use std::{sync::Arc, task::Waker, time::Duration};
 
 use super::{
-    Begun, Claim, Found, Gate, Learner, Slot, Waiter, line::discard, permit::Started, slot::Spent,
+    Begun, Claim, Found, Gate, Learner, Slot, Waiter,
+    line::discard,
+    permit::{Eager, Started},
+    slot::Spent,
 };
 use crate::{Demand, Rejected, admission::Arrival, queue::Kind, room::Full, slots::Turn};
 
@@ -154,34 +157,34 @@ impl Gate {
     /// A slot is put to use. Gives the time, if anybody needs it.
     #[inline]
     pub(super) fn begin(&self) -> Started {
-        let (timed, picked) = self.count_in();
-        if timed {
-            return self.begin_timed(picked, false);
+        let (recorded, picked) = self.count_in();
+        if recorded || picked || self.room.has_rates() && self.room.learns() {
+            return self.begin_timed(picked);
         }
         Started::UNKNOWN
     }
 
-    /// Likewise, with one of the gate above.
-    pub(super) fn begin_under(&self, above: &Self) -> Started {
-        let (timed_above, picked_above) = above.count_in();
-        let (timed, picked) = self.count_in();
-        if timed || timed_above {
-            return self.begin_timed(picked, picked_above);
+    /// Likewise, with the slot that was taken above, and what that gate has to know later, if it learns from the call.
+    pub(super) fn begin_under(&self, above: &Self, in_flight: u32) -> (Started, Option<Eager>) {
+        let (recorded, picked) = above.count_in();
+        let eager = picked || above.room.learns();
+        let mut started = self.begin();
+        if (recorded || eager) && !started.is_known() {
+            started = self.begin_timed(false);
         }
-        Started::UNKNOWN
+        (started, eager.then_some(Eager { in_flight, picked }))
     }
 
-    /// Whether anybody wants to know how long the call takes, and whether the limit is to learn from it.
-    #[inline]
+    /// Whether a recorder hears of the call, and whether the limit is to learn from it.
+    #[inline(always)]
     fn count_in(&self) -> (bool, bool) {
         let recorded = self.recording.admitted(self);
         let picked = self.learner.as_deref().is_some_and(Learner::picks);
-        let learns = self.room.has_rates() && self.room.learns();
-        (recorded || picked || learns, picked)
+        (recorded, picked)
     }
 
     #[inline(never)]
-    fn begin_timed(&self, picked: bool, picked_above: bool) -> Started {
-        Started::new(self.clock.now(), picked, picked_above)
+    fn begin_timed(&self, picked: bool) -> Started {
+        Started::new(self.clock.now(), picked)
     }
 }

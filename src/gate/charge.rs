@@ -64,6 +64,7 @@ impl Charge {
         Some(Self::new(gate, spent.demand?.cost(), spent))
     }
 
+    #[inline(never)]
     fn new(gate: &Arc<Gate>, cost: u64, spent: Spent) -> Self {
         Self {
             shared: Arc::new(Shared {

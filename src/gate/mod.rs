@@ -41,7 +41,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use self::{clock::Clock, line::Line, permit::InFlight, slot::Spent, watch::Watch};
+use self::{clock::Clock, line::Line, slot::Spent, watch::Watch};
 use crate::{
     ConfigError, Demand, Reason,
     admission::Rules,
@@ -265,10 +265,10 @@ impl Gate {
         self.look_after(word);
     }
 
-    /// A slot comes back, and that of the gate above if it was taken with one.
+    /// The slot of a call comes back, and that of the gate above. That one first: who waits here needs one there as well.
     #[inline]
-    fn release_both(self: &Arc<Self>, in_flight: InFlight, outcome: Outcome) {
-        if in_flight.above() != 0 {
+    fn release_both(self: &Arc<Self>, outcome: Outcome) {
+        if self.above.is_some() {
             self.release_above(outcome);
         }
         self.release(outcome);
@@ -315,7 +315,7 @@ impl Gate {
 
     /// How a request went, which the rates learn from, and the limit if it is picked for that.
     fn observe(self: &Arc<Self>, sample: Sample, picked: bool) {
-        if self.room.observe(&sample) {
+        if self.room.learns() && self.room.observe(&sample) {
             self.recording.rate(self);
             self.more_room();
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{Charge, Gate};
+use super::{Charge, Gate, slot::Spent};
 use crate::limit::{Outcome, Sample};
 
 /// The right to run. Dropping it gives the slot back; there is no other way to lose it.
@@ -14,9 +14,8 @@ use crate::limit::{Outcome, Sample};
 pub struct Permit {
     gate: Arc<Gate>,
     started: Started,
-    /// To be settled when all is over, which may be later than the slot comes back.
-    charge: Option<Charge>,
-    in_flight: InFlight,
+    rare: Option<Box<Rare>>,
+    in_flight: u32,
     outcome: Outcome,
     sampled: bool,
     released: bool,
@@ -29,14 +28,14 @@ impl Permit {
     #[inline(always)]
     pub(super) fn new(
         gate: Arc<Gate>,
-        in_flight: InFlight,
+        in_flight: u32,
         started: Started,
-        charge: Option<Charge>,
+        rare: Option<Box<Rare>>,
     ) -> Self {
         Self {
             gate,
             started,
-            charge,
+            rare,
             in_flight,
             outcome: Outcome::Cancelled,
             sampled: false,
@@ -110,9 +109,15 @@ impl Permit {
 
     /// What the request really cost.
     pub(crate) fn charge(&self, cost: u64) {
-        if let Some(charge) = &self.charge {
+        if let Some(charge) = self.charged() {
             charge.set(cost);
         }
+    }
+
+    /// What the request was charged, if that differs from what others are.
+    #[inline]
+    fn charged(&self) -> Option<&Charge> {
+        self.rare.as_ref()?.charge.as_ref()
     }
 
     /// How the request went in the end, where that is known only after the sample: a stream that began well may still
@@ -143,7 +148,7 @@ impl Permit {
     fn give_back(&mut self) {
         if !self.released {
             self.released = true;
-            self.gate.release_both(self.in_flight, self.outcome);
+            self.gate.release_both(self.outcome);
         }
     }
 
@@ -151,7 +156,7 @@ impl Permit {
     #[cfg(feature = "http")]
     #[inline(never)]
     fn hear(&mut self) {
-        if let Some(report) = self.charge.as_ref().and_then(Charge::report).cloned() {
+        if let Some(report) = self.charged().and_then(Charge::report).cloned() {
             report.tell(self);
         }
     }
@@ -184,19 +189,21 @@ impl Permit {
         if outcome == Outcome::Ignore {
             return;
         }
-        let sample = |in_flight: u32| {
-            let mut sample = Sample::new(now, latency, in_flight as usize, outcome);
-            sample.retry_after = retry_after;
-            sample
-        };
-        if let Some(above) = &self.gate.above {
-            above.observe(
-                sample(self.in_flight.above()),
-                self.started.is_picked_above(),
-            );
+        let mut sample = Sample::new(now, latency, self.in_flight as usize, outcome);
+        sample.retry_after = retry_after;
+        if self.rare.is_some() {
+            self.learn_above(sample);
         }
-        self.gate
-            .observe(sample(self.in_flight.here()), self.started.is_picked());
+        self.gate.observe(sample, self.started.is_picked());
+    }
+
+    #[inline(never)]
+    fn learn_above(&self, mut sample: Sample) {
+        let eager = self.rare.as_ref().and_then(|rare| rare.above.as_ref());
+        if let (Some(above), Some(eager)) = (&self.gate.above, eager) {
+            sample.in_flight = eager.in_flight as usize;
+            above.observe(sample, eager.picked);
+        }
     }
 }
 
@@ -204,7 +211,7 @@ impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
         #[cfg(feature = "http")]
-        if self.charge.is_some() && !self.running {
+        if self.rare.is_some() && !self.running {
             self.hear();
         }
         if !self.sampled {
@@ -216,60 +223,29 @@ impl Drop for Permit {
             });
         }
         self.give_back();
-        if let Some(charge) = &self.charge {
+        if let Some(charge) = self.charged() {
             charge.end();
         }
     }
 }
 
-/// How many were in flight when a request was let in, itself included, at its gate and at the one above.
-#[derive(Clone, Copy)]
-pub(super) struct InFlight(u64);
-
-impl InFlight {
-    #[inline]
-    pub(super) fn alone(here: u32) -> Self {
-        Self(here.into())
-    }
-
-    #[inline]
-    pub(super) fn under(here: u32, above: u32) -> Self {
-        Self(u64::from(above) << 32 | u64::from(here))
-    }
-
-    fn here(self) -> u32 {
-        self.0 as u32
-    }
-
-    /// 0 if there is no gate above.
-    #[inline]
-    pub(super) fn above(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-}
-
-/// When a request began, in nanoseconds since the gate was made, and whether the limit and that of the gate above learn from it;
-/// or that nobody needs to know.
+/// When a request began, in nanoseconds since the gate was made, and whether the limit learns from it; or that nobody
+/// needs to know.
 #[derive(Clone, Copy)]
 pub(super) struct Started(u64);
 
 impl Started {
     pub(super) const UNKNOWN: Self = Self(u64::MAX);
     const PICKED: u64 = 1 << 63;
-    const PICKED_ABOVE: u64 = 1 << 62;
-    /// 146 years.
-    const NANOS: u64 = Self::PICKED_ABOVE - 1;
 
     #[inline]
-    pub(super) fn new(at: Duration, picked: bool, picked_above: bool) -> Self {
-        let nanos = at.as_nanos() as u64 & Self::NANOS;
-        let here = if picked { Self::PICKED } else { 0 };
-        let above = if picked_above { Self::PICKED_ABOVE } else { 0 };
-        Self(nanos | here | above)
+    pub(super) fn new(at: Duration, picked: bool) -> Self {
+        let nanos = at.as_nanos() as u64 & !Self::PICKED;
+        Self(if picked { nanos | Self::PICKED } else { nanos })
     }
 
     #[inline]
-    fn is_known(self) -> bool {
+    pub(super) fn is_known(self) -> bool {
         self.0 != Self::UNKNOWN.0
     }
 
@@ -277,12 +253,8 @@ impl Started {
         self.0 & Self::PICKED != 0
     }
 
-    fn is_picked_above(self) -> bool {
-        self.0 & Self::PICKED_ABOVE != 0
-    }
-
     fn at(self) -> Duration {
-        Duration::from_nanos(self.0 & Self::NANOS)
+        Duration::from_nanos(self.0 & !Self::PICKED)
     }
 }
 
@@ -292,5 +264,36 @@ impl fmt::Debug for Permit {
             .field("gate", &self.gate.settings.name)
             .field("released", &self.released)
             .finish_non_exhaustive()
+    }
+}
+
+/// What few permits have, in one place, so that those without it look for it once.
+pub(super) struct Rare {
+    /// To be settled when all is over, which may be later than the slot comes back.
+    charge: Option<Charge>,
+    above: Option<Eager>,
+}
+
+/// What a gate above that learns has to know.
+pub(super) struct Eager {
+    pub(super) in_flight: u32,
+    pub(super) picked: bool,
+}
+
+impl Rare {
+    #[inline]
+    pub(super) fn charged(spent: Spent, gate: &Arc<Gate>) -> Option<Box<Self>> {
+        spent.demand?;
+        Self::of(Charge::of(spent, gate), None)
+    }
+
+    #[inline(never)]
+    pub(super) fn of(charge: Option<Charge>, above: Option<Eager>) -> Option<Box<Self>> {
+        let is_any = charge.is_some() || above.is_some();
+        is_any.then(|| Box::new(Self { charge, above }))
+    }
+
+    pub(super) fn charge(&self) -> Option<&Charge> {
+        self.charge.as_ref()
     }
 }

@@ -9,7 +9,7 @@ use std::{fmt, mem, sync::Arc, time::Duration};
 
 use super::{
     Charge, Gate,
-    permit::{InFlight, Permit, Started},
+    permit::{Permit, Rare, Started},
 };
 use crate::{
     Demand, Reason, Rejected,
@@ -71,9 +71,9 @@ impl Drop for Claim<'_> {
 pub(crate) struct Begun<'a> {
     gate: &'a Arc<Gate>,
     /// As wide as a register, for the same reason.
-    in_flight: InFlight,
+    in_flight: u64,
     started: Started,
-    charge: Option<Charge>,
+    rare: Option<Box<Rare>>,
 }
 
 /// The gate above had no room for the call, whose slot has gone back.
@@ -117,36 +117,42 @@ impl<'a> Begun<'a> {
         if let Some(charge) = &charge {
             charge.also(spent_above.and_then(|spent| Charge::of(spent, above)));
         }
+        let (started, eager) = gate.begin_under(above, in_flight_above);
         Ok(Self {
             gate,
-            in_flight: InFlight::under(in_flight, in_flight_above),
-            started: gate.begin_under(above),
-            charge,
+            in_flight: in_flight.into(),
+            started,
+            rare: Rare::of(charge, eager),
         })
     }
 
     /// A call begins on a slot that was taken at `gate`: from now on it is in the numbers.
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
         Self {
             gate,
-            in_flight: InFlight::alone(in_flight),
+            in_flight: in_flight.into(),
             started: gate.begin(),
-            charge: spent.and_then(|spent| Charge::of(spent, gate)),
+            rare: spent.and_then(|spent| Rare::charged(spent, gate)),
         }
     }
 
     /// What the request was charged, if that differs from what others are.
     #[inline]
     pub(crate) fn charge(&self) -> Option<&Charge> {
-        self.charge.as_ref()
+        self.rare.as_ref()?.charge()
     }
 
     /// The call has been made.
     #[inline]
     pub(crate) fn permit(mut self) -> Permit {
-        let charge = self.charge.take();
-        let permit = Permit::new(Arc::clone(self.gate), self.in_flight, self.started, charge);
+        let rare = self.rare.take();
+        let permit = Permit::new(
+            Arc::clone(self.gate),
+            self.in_flight as u32,
+            self.started,
+            rare,
+        );
         mem::forget(self);
         permit
     }
@@ -156,7 +162,7 @@ impl Drop for Begun<'_> {
     #[cold]
     fn drop(&mut self) {
         // What panicked says nothing about load.
-        self.gate.release_both(self.in_flight, Outcome::Ignore);
+        self.gate.release_both(Outcome::Ignore);
         if let Some(charge) = self.charge() {
             charge.end();
         }
