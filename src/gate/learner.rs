@@ -83,7 +83,10 @@ impl Learner {
             next = guarded(&mut student.limit, |limit| limit.update(&sample)).or(next);
         }
         let stride = self.stride.load(Ordering::Relaxed);
-        if let Some(better) = student.stride(sample.at, stride) {
+        if let Some(better) = student
+            .stride(sample.at, stride)
+            .filter(|&better| better != stride)
+        {
             self.stride.store(better, Ordering::Relaxed);
         }
         let before = slots.read().limit();

@@ -79,12 +79,13 @@ pub(crate) struct Settings {
     pub(crate) remote: Option<Arc<dyn RemoteRate>>,
 }
 
-/// Laid out so that what every request writes lies on one cache line, wherever the gate is, and what requests only read on
-/// the next ones, together: of gates for thousands of keys a line is soon gone.
-#[repr(C, align(64))]
+/// Laid out so that what every request writes comes first, beside the count of those who hold the gate, which it writes as
+/// well, and what requests only read after it, together: a cache line that two threads write goes to and fro between them, and
+/// of gates for thousands of keys a line is soon gone.
+#[repr(C)]
 pub struct Gate {
-    room: Room,
     completed: AtomicU64,
+    room: Room,
     rejected: AtomicU64,
     /// Those that came and were neither let in nor refused: they left while they waited, or were ready and never called.
     left: AtomicU64,
