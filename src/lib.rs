@@ -67,7 +67,7 @@ mod future;
 mod gate;
 #[cfg(all(test, backpressure_loom))]
 mod interleavings;
-#[cfg_attr(not(feature = "http"), allow(dead_code))]
+#[cfg(feature = "http")]
 mod keyed;
 mod layer;
 pub mod limit;

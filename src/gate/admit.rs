@@ -5,7 +5,7 @@ use std::{sync::Arc, task::Waker, time::Duration};
 use super::{
     Begun, Claim, Found, Gate, Learner, Slot, Waiter,
     line::discard,
-    permit::{Eager, Started},
+    permit::{Pupil, Started},
     slot::Spent,
 };
 use crate::{Demand, Rejected, admission::Arrival, queue::Kind, room::Full, slots::Turn};
@@ -48,27 +48,20 @@ impl Gate {
         demand: Option<Demand>,
     ) -> Result<Begun<'_>, Rejected> {
         if demand.is_some() || self.room.has_rates() {
-            return self.begin_rated(self.clock.now(), demand);
+            return self.begin_rated(demand);
         }
         self.begin_unrated(demand)
     }
 
     #[inline(always)]
     fn begin_unrated(self: &Arc<Self>, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
-        let (in_flight, spent) = match self.room.slots.try_take(Turn::AfterTheQueue) {
-            Ok(in_flight) => (in_flight, None),
-            Err(word) => self.full(Full::Slots(word), demand)?,
-        };
+        let (in_flight, spent) = self.take_slot(demand)?;
         Ok(Begun::new(self, in_flight, spent))
     }
 
     #[inline(never)]
-    fn begin_rated(
-        self: &Arc<Self>,
-        now: Duration,
-        demand: Option<Demand>,
-    ) -> Result<Begun<'_>, Rejected> {
-        let (in_flight, spent) = self.take_rated(now, demand)?;
+    fn begin_rated(self: &Arc<Self>, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
+        let (in_flight, spent) = self.take_rated(self.clock.now(), demand)?;
         Ok(Begun::new(self, in_flight, spent))
     }
 
@@ -77,10 +70,7 @@ impl Gate {
         self: &Arc<Self>,
         demand: Option<Demand>,
     ) -> Result<Claim<'_>, Rejected> {
-        let (in_flight, spent) = match self.spends(demand) {
-            true => self.take_rated(self.clock.now(), demand)?,
-            false => self.take_or_reject(None, demand)?,
-        };
+        let (in_flight, spent) = self.take_or_reject(None, demand)?;
         Ok(Claim::new(self, in_flight, spent))
     }
 
@@ -90,9 +80,14 @@ impl Gate {
         now: Option<Duration>,
         demand: Option<Demand>,
     ) -> Result<(u32, Option<Spent>), Rejected> {
-        if demand.is_some() || self.room.has_rates() {
+        if self.spends(demand) {
             return self.take_rated(now.unwrap_or_else(|| self.clock.now()), demand);
         }
+        self.take_slot(demand)
+    }
+
+    #[inline(always)]
+    fn take_slot(&self, demand: Option<Demand>) -> Result<(u32, Option<Spent>), Rejected> {
         match self.room.slots.try_take(Turn::AfterTheQueue) {
             Ok(in_flight) => Ok((in_flight, None)),
             Err(word) => self.full(Full::Slots(word), demand),
@@ -113,6 +108,7 @@ impl Gate {
         }
     }
 
+    /// Counts a refusal, which in the shadow is none.
     #[cold]
     fn full(&self, full: Full, demand: Option<Demand>) -> Result<(u32, Option<Spent>), Rejected> {
         let rejected = self.reject(full.reason(), Duration::ZERO, full.short());
@@ -165,14 +161,14 @@ impl Gate {
     }
 
     /// Likewise, with the slot that was taken above, and what that gate has to know later, if it learns from the call.
-    pub(super) fn begin_under(&self, above: &Self, in_flight: u32) -> (Started, Option<Eager>) {
+    pub(super) fn begin_under(&self, above: &Self, in_flight: u32) -> (Started, Option<Pupil>) {
         let (recorded, picked) = above.count_in();
-        let eager = picked || above.room.learns();
+        let learns = picked || above.room.learns();
         let mut started = self.begin();
-        if (recorded || eager) && !started.is_known() {
+        if (recorded || learns) && !started.is_known() {
             started = self.begin_timed(false);
         }
-        (started, eager.then_some(Eager { in_flight, picked }))
+        (started, learns.then_some(Pupil { in_flight, picked }))
     }
 
     /// Whether a recorder hears of the call, and whether the limit is to learn from it.

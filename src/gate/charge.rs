@@ -82,7 +82,7 @@ impl Charge {
         }
     }
 
-    /// Whatever is said of this is said of `above` as well.
+    /// Whatever is said of this is said of `above` as well, which ends with it.
     pub(super) fn also(&self, above: Option<Charge>) {
         if let Some(above) = above {
             let _ = self.shared.above.set(above);

@@ -1,11 +1,19 @@
 #[cfg(feature = "llm")]
 use std::time::Duration;
-use std::{future::Future, pin::pin, sync::Arc};
+use std::{any::Any, future::Future, pin::pin, sync::Arc};
 
 use super::Gate;
 use crate::{BackpressureMetrics, ConfigError, config, limit::MAX_LIMIT};
 #[cfg(feature = "llm")]
 use crate::{Reason, Rejected};
+
+/// The gates of all keys, whatever the keys are.
+pub(crate) trait Keys: Send + Sync {
+    fn find(&self, key: &dyn Any) -> Option<Arc<Gate>>;
+    fn drain(&self);
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    fn held(&self) -> usize;
+}
 
 /// Looks at a gate, moves its limit, drains it. Cheap to clone; works from any thread.
 ///

@@ -14,6 +14,7 @@
 //!            refused     refused       served as permits come back
 //! ```
 
+mod above;
 mod admit;
 mod charge;
 pub(crate) mod clock;
@@ -46,7 +47,6 @@ use crate::{
     ConfigError, Demand, Reason,
     admission::Rules,
     events,
-    keyed::Keys,
     limit::{MAX_LIMIT, Outcome, Sample},
     metrics::Recording,
     pace,
@@ -60,6 +60,7 @@ use crate::{
 pub use self::report::Report;
 pub use self::{charge::Charge, handle::Handle};
 pub(crate) use self::{
+    handle::Keys,
     learner::Learner,
     name::Name,
     parked::Parked,
@@ -80,8 +81,8 @@ pub(crate) struct Settings {
 }
 
 /// Laid out so that what every request writes comes first, beside the count of those who hold the gate, which it writes as
-/// well, and what requests only read after it, together: a cache line that two threads write goes to and fro between them, and
-/// of gates for thousands of keys a line is soon gone.
+/// well, and what requests only read comes after it. A cache line that two threads write goes to and fro between them, so that
+/// one is better than two; and of gates for thousands of keys a line is soon gone.
 #[repr(C)]
 pub struct Gate {
     completed: AtomicU64,
@@ -188,60 +189,10 @@ impl Gate {
         self.settings.rules.max_waiting > 0 && !self.settings.shadow
     }
 
-    /// Makes this the gate of a key of `above`. One clock is for both.
-    pub(crate) fn put_under(&mut self, above: &Arc<Gate>) {
-        self.settings.name = above.settings.name.clone();
-        self.clock = above.clock;
-        self.above = Some(Arc::clone(above));
-    }
-
-    /// The gate in whose numbers this one shows: the one above, if there is one.
-    fn shown(&self) -> &Self {
-        self.above.as_deref().unwrap_or(self)
-    }
-
-    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
-    pub(crate) fn above(&self) -> Option<&Arc<Gate>> {
-        self.above.as_ref()
-    }
-
-    #[cfg(feature = "http")]
-    pub(crate) fn set_keys(&mut self, keys: Weak<dyn Keys>) {
-        self.keys = Some(keys);
-    }
-
-    pub(crate) fn keys(&self) -> Option<Arc<dyn Keys>> {
-        self.keys.as_ref()?.upgrade()
-    }
-
-    pub(crate) fn keys_changed(&self) {
-        self.recording.keys(self);
-    }
-
-    /// Whether nobody refuses, waits or is let in any more.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.room.slots.read_latest().draining()
-    }
-
-    /// Whether there is nothing in its rates to remember.
-    pub(crate) fn owes_nothing(&self) -> bool {
-        let now = self.clock.now();
-        self.room
-            .quotas(now)
-            .all(|quota| quota.remaining >= quota.limit)
-    }
-
     /// A slot comes back that was never put to use, and what was spent for it.
     #[cold]
     fn unused(self: &Arc<Self>, spent: Option<Spent>) {
         self.count_left();
-        self.take_back(spent);
-    }
-
-    /// Likewise, since the gate above refused the call, and has counted that.
-    #[cold]
-    fn refused_above(self: &Arc<Self>, spent: Option<Spent>) {
-        self.rejected.fetch_add(1, Ordering::Relaxed);
         self.take_back(spent);
     }
 
@@ -266,22 +217,7 @@ impl Gate {
         self.look_after(word);
     }
 
-    /// The slot of a call comes back, and that of the gate above. That one first: who waits here needs one there as well.
-    #[inline]
-    fn release_both(self: &Arc<Self>, outcome: Outcome) {
-        if self.above.is_some() {
-            self.release_above(outcome);
-        }
-        self.release(outcome);
-    }
-
-    #[inline(never)]
-    fn release_above(&self, outcome: Outcome) {
-        if let Some(above) = &self.above {
-            above.release(outcome);
-        }
-    }
-
+    /// A slot comes back.
     #[inline]
     fn release(self: &Arc<Self>, outcome: Outcome) {
         let nth = self.completed.fetch_add(1, Ordering::Relaxed);

@@ -199,10 +199,10 @@ impl Permit {
 
     #[inline(never)]
     fn learn_above(&self, mut sample: Sample) {
-        let eager = self.rare.as_ref().and_then(|rare| rare.above.as_ref());
-        if let (Some(above), Some(eager)) = (&self.gate.above, eager) {
-            sample.in_flight = eager.in_flight as usize;
-            above.observe(sample, eager.picked);
+        let pupil = self.rare.as_ref().and_then(|rare| rare.above.as_ref());
+        if let (Some(above), Some(pupil)) = (&self.gate.above, pupil) {
+            sample.in_flight = pupil.in_flight as usize;
+            above.observe(sample, pupil.picked);
         }
     }
 }
@@ -271,11 +271,11 @@ impl fmt::Debug for Permit {
 pub(super) struct Rare {
     /// To be settled when all is over, which may be later than the slot comes back.
     charge: Option<Charge>,
-    above: Option<Eager>,
+    above: Option<Pupil>,
 }
 
-/// What a gate above that learns has to know.
-pub(super) struct Eager {
+/// What the gate above has to know of the call to learn from it.
+pub(super) struct Pupil {
     pub(super) in_flight: u32,
     pub(super) picked: bool,
 }
@@ -288,7 +288,7 @@ impl Rare {
     }
 
     #[inline(never)]
-    pub(super) fn of(charge: Option<Charge>, above: Option<Eager>) -> Option<Box<Self>> {
+    pub(super) fn of(charge: Option<Charge>, above: Option<Pupil>) -> Option<Box<Self>> {
         let is_any = charge.is_some() || above.is_some();
         is_any.then(|| Box::new(Self { charge, above }))
     }

@@ -117,18 +117,19 @@ impl<'a> Begun<'a> {
         if let Some(charge) = &charge {
             charge.also(spent_above.and_then(|spent| Charge::of(spent, above)));
         }
-        let (started, eager) = gate.begin_under(above, in_flight_above);
+        let (started, pupil) = gate.begin_under(above, in_flight_above);
         Ok(Self {
             gate,
             in_flight: in_flight.into(),
             started,
-            rare: Rare::of(charge, eager),
+            rare: Rare::of(charge, pupil),
         })
     }
 
-    /// A call begins on a slot that was taken at `gate`: from now on it is in the numbers.
+    /// A call begins on a slot that was taken at `gate`, which is no key's: from now on it is in the numbers.
     #[inline(always)]
     pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
+        debug_assert!(gate.above.is_none(), "a slot above comes back as well");
         Self {
             gate,
             in_flight: in_flight.into(),

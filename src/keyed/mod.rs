@@ -16,21 +16,13 @@ use std::{
 use self::shard::{Held, Place, Shard};
 use crate::{
     BackpressureLayer,
-    gate::Gate,
+    gate::{Gate, Keys},
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
 
 /// With fewer keys to a shard than this, chance would fill one long before the others.
 const KEYS_PER_SHARD: usize = 256;
 const MOST_SHARDS: usize = 16;
-
-/// The gates of all keys, whatever the keys are.
-pub(crate) trait Keys: Send + Sync {
-    fn find(&self, key: &dyn Any) -> Option<Arc<Gate>>;
-    fn drain(&self);
-    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
-    fn held(&self) -> usize;
-}
 
 pub(crate) struct Keyed<K> {
     make: Box<dyn Fn(&K) -> BackpressureLayer + Send + Sync>,
@@ -62,12 +54,10 @@ impl<K: Hash + Eq> Keyed<K> {
         let shard = shard_of(shards, hash);
         let mut evicted = None;
         let place = lock(shard).place(hash, &key, &mut evicted);
+        self.forget(evicted);
         match place {
             Place::Held(gate) => gate,
-            Place::Free => {
-                self.forget(evicted);
-                self.newcomer(shard, hash, key, above)
-            }
+            Place::Free => self.newcomer(shard, hash, key, above),
             Place::None => self.overflow(&key, above),
         }
     }
@@ -126,7 +116,7 @@ fn shards<K: Eq>(max_keys: usize) -> Box<[Mutex<Shard<K>>]> {
         .collect()
 }
 
-/// By other bits of the hash than those that say where a key is in its shard: the lowest, and the highest seven.
+/// By other bits of the hash than the lowest, which say where in its shard a key is.
 fn shard_of<K>(shards: &[Mutex<Shard<K>>], hash: u64) -> &Mutex<Shard<K>> {
     &shards[(hash >> 32) as usize % shards.len()]
 }

@@ -110,3 +110,6 @@ impl<K: Eq> Shard<K> {
         removed
     }
 }
+
+#[cfg(all(test, not(backpressure_loom)))]
+mod tests;

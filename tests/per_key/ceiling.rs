@@ -5,6 +5,7 @@ use std::{
     future::Ready,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -163,4 +164,41 @@ impl Limit for Everything {
     fn update(&mut self, _: &Sample) -> usize {
         1
     }
+}
+
+/// Notes how many were in flight when the requests were let in that it hears of.
+#[derive(Clone, Debug, Default)]
+struct Noting(Arc<Mutex<Vec<usize>>>);
+
+impl Noting {
+    fn heard(&self) -> Vec<usize> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Limit for Noting {
+    fn limit(&self) -> usize {
+        10
+    }
+
+    fn update(&mut self, sample: &Sample) -> usize {
+        self.0.lock().unwrap().push(sample.in_flight);
+        10
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_and_the_ceiling_that_both_adapt_each_hear_of_a_request_once_and_of_their_own_number()
+{
+    let (all, each) = (Noting::default(), Noting::default());
+    let limit = each.clone();
+    let layer = BackpressureLayer::adaptive(all.clone()).per_key(key, move |_: &String| {
+        BackpressureLayer::adaptive(limit.clone())
+    });
+    let held: Vec<_> = ["/a", "/a", "/b"].map(|path| stays(&layer, path)).into();
+    assert_eq!(status(&layer, "/b").await, StatusCode::OK);
+    assert_eq!((all.heard(), each.heard()), (vec![4], vec![2]));
+    drop(held);
+    assert_eq!(all.heard(), [4, 1, 2, 3]);
+    assert_eq!(each.heard(), [2, 1, 2, 1]);
 }

@@ -9,10 +9,12 @@ mod settled;
 use std::{
     convert::Infallible,
     future::{Future, pending},
+    hash::{Hash, Hasher},
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -24,7 +26,9 @@ use http::{Request, Response, StatusCode, request::Parts};
 use http_body_util::Full;
 use tokio::time::advance;
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_backpressure::{BackpressureLayer, Handle, protocol::ResponseBody, rate::TokenBucket};
+use tower_backpressure::{
+    BackpressureLayer, Handle, RateHeaders, protocol::ResponseBody, rate::TokenBucket,
+};
 
 type Body = ResponseBody<Full<Bytes>>;
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>>>;
@@ -260,4 +264,83 @@ fn hammered_by_threads_nothing_is_lost_and_no_limit_exceeded() {
     assert_eq!(snapshot.consumed_count, sum as u64);
     assert_eq!(snapshot.consumed_count + snapshot.dropped_count, 20_000);
     assert_eq!(snapshot.produced_count, 20_000);
+}
+
+/// One that is neither cheap nor possible to copy, and that looks at its layer when it goes.
+#[derive(Debug)]
+struct Curious {
+    path: String,
+    layer: Option<Handle>,
+}
+
+impl PartialEq for Curious {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for Curious {}
+
+impl Hash for Curious {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.path.hash(state);
+    }
+}
+
+impl Drop for Curious {
+    fn drop(&mut self) {
+        let path = mem::take(&mut self.path);
+        if let Some(handle) = self.layer.take() {
+            let _ = handle.key(&Curious { path, layer: None });
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_dropped_where_no_lock_is_held() {
+    let own = Arc::new(OnceLock::<Handle>::new());
+    let layer = {
+        let own = Arc::clone(&own);
+        let key = move |head: &Parts| Curious {
+            path: head.uri.path().to_owned(),
+            layer: own.get().cloned(),
+        };
+        BackpressureLayer::drop_newest(10)
+            .max_keys(1)
+            .per_key(key, |_| BackpressureLayer::drop_newest(1))
+    };
+    own.set(layer.handle()).unwrap();
+    // New, held already, and in place of another.
+    for path in ["/a", "/a", "/b"] {
+        assert_eq!(status(&layer, path).await, StatusCode::OK);
+    }
+    // Without a place, while the only one is in use.
+    let (running, is_in) = stays(&layer, "/b");
+    assert!(is_in);
+    assert_eq!(status(&layer, "/c").await, StatusCode::OK);
+    drop(running);
+    assert_eq!(layer.handle().in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_with_answers_and_refusals_is_said_of_keys_too() {
+    let layer = by_rate(BackpressureLayer::drop_newest(10), 1)
+        .rate_headers(RateHeaders::RateLimit)
+        .respond(|_, _| {
+            let mut response = Response::new(Bytes::from_static(b"later"));
+            *response.status_mut() = StatusCode::IM_A_TEAPOT;
+            response
+        });
+    let service = service_fn(async |_: Request<()>| {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("ok")))
+    });
+    for expected in [StatusCode::OK, StatusCode::IM_A_TEAPOT] {
+        let response = layer
+            .layer(service)
+            .oneshot(Request::new(()))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), expected);
+        assert!(response.headers().contains_key("ratelimit"), "{expected}");
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::{
     convert::Infallible,
+    future::Ready,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_backpressure::{
     BackpressureLayer, Charge, Demand,
     rate::{Deciding, Decision, Rate, Receipt, RemoteRate, TokenBucket},
@@ -73,4 +75,28 @@ async fn a_charge_is_settled_with_the_key_and_with_the_ceiling() {
     assert_eq!(left(), [900, 900]);
     drop(response);
     assert_eq!(left(), [750, 750]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_panics_is_settled_with_both_as_it_said() {
+    let [all, one] = [(); 2].map(|()| Arc::new(TokenBucket::per_hour(1).burst(1000)));
+    let rate = Arc::clone(&one);
+    let layer = BackpressureLayer::rate(Arc::clone(&all))
+        .cost(|_| 100)
+        .per_key(key, move |_: &String| {
+            BackpressureLayer::rate(Arc::clone(&rate))
+        });
+    let mut service = layer.layer(service_fn(
+        |request: Request<()>| -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
+            request.extensions().get::<Charge>().unwrap().set(250);
+            panic!("of the service");
+        },
+    ));
+    let call = || drop(service.call(Request::new(())));
+    catch_unwind(AssertUnwindSafe(call)).unwrap_err();
+    let left = [all, one].map(|rate| rate.quota(Duration::ZERO).remaining);
+    assert_eq!(left, [750, 750]);
+    let handle = layer.handle();
+    let of_key = handle.key(&"/".to_owned()).unwrap();
+    assert_eq!((handle.in_flight(), of_key.in_flight()), (0, 0));
 }

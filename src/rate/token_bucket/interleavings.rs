@@ -121,6 +121,23 @@ fn a_moment_is_not_written_down_for_a_word_of_four_changes_ago() {
     });
 }
 
+/// Likewise, for who has read one part of the scale before the changes and another after them.
+#[test]
+fn a_wait_that_was_found_with_the_scales_of_two_rates_has_an_end() {
+    model(|| {
+        let bucket = Arc::new(TokenBucket::per_second(1).burst(2));
+        let other = beside(&bucket, |bucket| match bucket.spend(NOW, 1) {
+            Ok(()) => true,
+            Err(Short::Wait(wait)) => wait < Duration::MAX,
+            Err(Short::Never { .. }) => false,
+        });
+        for rate in [5.0, 7.0, 5.0, 1e9] {
+            bucket.set_per_second(NOW, rate);
+        }
+        assert!(other.join().unwrap());
+    });
+}
+
 #[test]
 fn a_spend_while_the_rate_changes_is_neither_lost_nor_doubled() {
     model(|| {

@@ -17,7 +17,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 /// find the bucket full again, writes that moment down in `full_at` before. So a bucket that is full time after time costs one
 /// atomic operation for each token, like one that is in use.
 ///
-/// Two threads that spend at once send each other the cache line that they write, so what they only read is on another one.
+/// Two threads that spend at once send each other the cache line that they write, so what they read for it is on another one.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct State {
@@ -34,7 +34,7 @@ struct Written {
     full_at: AtomicU64,
     /// A count for whoever owns the bucket: here it is at hand after spending.
     tally: AtomicU64,
-    /// Of either scale the rate as it was given, the bits of a float. For who asks, and here only since there is room.
+    /// Of either scale the rate as it was given, the bits of a float. No decision reads it, and here there is room.
     per_second: [AtomicU64; 2],
 }
 
@@ -201,7 +201,8 @@ impl State {
         if cost > most {
             return Err(Short::Never { most });
         }
-        Err(Short::Wait(speed.until(due - room, now)))
+        // With the scales of two rates, as `still` has it, it may be anything.
+        Err(Short::Wait(speed.until(due.saturating_sub(room), now)))
     }
 
     /// The word, and surely the scale to read it with.
@@ -318,7 +319,8 @@ impl Seen {
         self.due().saturating_sub(self.at)
     }
 
-    /// `due` with `cost` spent, as an error if that is more than there is. A full bucket has enough for whatever is not above the burst.
+    /// `due` with `cost` spent; as an error if there is not enough for it, and 0 if there never is. A full bucket has enough for whatever
+    /// is not above the burst.
     #[inline]
     fn spent(self, cost: u64) -> Result<u64, u64> {
         let room = self.scale.room;
