@@ -251,8 +251,9 @@ impl Gate {
     }
 
     /// How a request went, which the rates learn from, and the limit if it is picked for that.
+    #[inline]
     fn observe(self: &Arc<Self>, sample: Sample, picked: bool) {
-        if self.room.learns() && self.room.observe(&sample) {
+        if self.room.has_rates() && self.room.observe(&sample) {
             self.recording.rate(self);
             self.more_room();
         }

@@ -186,15 +186,19 @@ impl Permit {
         outcome: Outcome,
         retry_after: Option<Duration>,
     ) {
-        if outcome == Outcome::Ignore {
+        let (picked, told_above) = (self.started.is_picked(), self.rare.is_some());
+        let told = picked || self.gate.room.learns();
+        if outcome == Outcome::Ignore || !told && !told_above {
             return;
         }
         let mut sample = Sample::new(now, latency, self.in_flight as usize, outcome);
         sample.retry_after = retry_after;
-        if self.rare.is_some() {
+        if told_above {
             self.learn_above(sample);
         }
-        self.gate.observe(sample, self.started.is_picked());
+        if told {
+            self.gate.observe(sample, picked);
+        }
     }
 
     #[inline(never)]
