@@ -37,6 +37,25 @@
 //! attempt. Under a load balancer, `block` says in `poll_ready` that an instance is full, and the balancer turns to
 //! another.
 //!
+//! Around a whole axum router it costs less than on it, since `Router::layer` puts each call of a layer into two more boxes:
+//!
+//! ```no_run
+//! use axum::{Router, ServiceExt, body::Body, extract::Request, response::Response, routing::get};
+//! use tower::ServiceBuilder;
+//! use tower_backpressure::{BackpressureLayer, limit::Aimd};
+//!
+//! # async fn serve() -> std::io::Result<()> {
+//! let router = Router::new().route("/", get(|| async { "hello" }));
+//! let app = ServiceBuilder::new()
+//!     .map_response(|response: Response<_>| response.map(Body::new))
+//!     .layer(BackpressureLayer::adaptive(Aimd::default()))
+//!     .service(router);
+//!
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! axum::serve(listener, ServiceExt::<Request>::into_make_service(app)).await
+//! # }
+//! ```
+//!
 //! # Features
 //!
 //! | feature | default | |

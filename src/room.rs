@@ -103,7 +103,7 @@ impl Room {
     }
 
     /// How each rate stands.
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", test))]
     pub(crate) fn quotas(&self, now: Duration) -> impl Iterator<Item = crate::rate::Quota> + '_ {
         let quota = move |kept: &Kept| kept.with(|rate| rate.quota(now));
         self.rates().iter().filter_map(quota)
