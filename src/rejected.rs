@@ -88,14 +88,10 @@ impl fmt::Display for Rejected {
             Reason::QueueFull => f.write_str("the queue is full")?,
             Reason::Evicted => write!(
                 f,
-                "evicted from the queue by a newer request after {:.3} s",
-                self.waited().as_secs_f64()
+                "evicted from the queue by a newer request after {}",
+                Seconds(self.waited())
             )?,
-            Reason::MaxWait => write!(
-                f,
-                "its turn did not come in {:.3} s",
-                self.waited().as_secs_f64()
-            )?,
+            Reason::MaxWait => write!(f, "its turn did not come in {}", Seconds(self.waited()))?,
             Reason::Rate => f.write_str("over the rate")?,
             Reason::OverBurst => write!(
                 f,
@@ -109,7 +105,16 @@ impl fmt::Display for Rejected {
         if self.is_final() {
             return f.write_str("; it will never be let in");
         }
-        write!(f, "; retry after {:.3} s", self.retry_after().as_secs_f64())
+        write!(f, "; retry after {}", Seconds(self.retry_after()))
+    }
+}
+
+/// To the millisecond, as the headers say it. In whole numbers: floating-point ones take longer than all else of a refusal's text.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03} s", self.0.as_secs(), self.0.subsec_millis())
     }
 }
 
