@@ -150,3 +150,6 @@ impl<K> fmt::Debug for Keyed<K> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(backpressure_loom)))]
+mod tests;

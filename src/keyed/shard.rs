@@ -13,7 +13,7 @@ pub(super) struct Shard<K> {
     held: Vec<Held<K>>,
     /// Where the next new key begins to look.
     hand: usize,
-    most: usize,
+    pub(super) most: usize,
 }
 
 /// A key's gate. The hash is the one that the key is looked up with.

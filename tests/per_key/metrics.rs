@@ -7,6 +7,28 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use super::*;
 
 #[tokio::test(start_paused = true)]
+async fn keys_are_counted_as_they_come_and_go() {
+    let recorder = DebuggingRecorder::new();
+    let _installed = ::metrics::set_default_local_recorder(&recorder);
+    let snapshotter = recorder.snapshotter();
+    let keys = || {
+        let seen = snapshotter.snapshot().into_vec().into_iter();
+        seen.filter(|(key, ..)| key.key().name() == "backpressure_keys")
+            .find_map(|(.., value)| match value {
+                DebugValue::Gauge(n) => Some(n.into_inner()),
+                _ => None,
+            })
+    };
+    let layer = BackpressureLayer::drop_newest(10)
+        .max_keys(2)
+        .per_key(key, |_: &String| BackpressureLayer::drop_newest(1));
+    for (path, expected) in [("/a", 1.0), ("/b", 2.0), ("/c", 2.0), ("/d", 2.0)] {
+        assert_eq!(status(&layer, path).await, StatusCode::OK);
+        assert_eq!(keys(), Some(expected), "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn metrics_show_the_sum_of_all_keys_and_no_label_for_any() {
     let recorder = DebuggingRecorder::new();
     let _installed = ::metrics::set_default_local_recorder(&recorder);
