@@ -27,7 +27,9 @@ use http_body_util::Full;
 use tokio::time::advance;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_backpressure::{
-    BackpressureLayer, Handle, RateHeaders, protocol::ResponseBody, rate::TokenBucket,
+    BackpressureLayer, Handle, RateHeaders,
+    protocol::ResponseBody,
+    rate::{Rate, TokenBucket},
 };
 
 type Body = ResponseBody<Full<Bytes>>;
@@ -213,6 +215,20 @@ async fn a_drain_drains_every_key() {
     );
     drop(held);
     drain.await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_comes_during_a_drain_has_nobody_wait() {
+    let empty = Arc::new(TokenBucket::per_hour(1).burst(1));
+    empty.spend(Duration::ZERO, 1).unwrap();
+    let layer = BackpressureLayer::drop_newest(10).per_key(key, move |_: &String| {
+        BackpressureLayer::rate(Arc::clone(&empty)).wait()
+    });
+    let (_waits, pending) = stays(&layer, "/before");
+    assert!(pending, "it waits for a token");
+    layer.handle().drain().await;
+    let (_refused, pending) = stays(&layer, "/after");
+    assert!(!pending);
 }
 
 #[tokio::test(start_paused = true)]

@@ -70,6 +70,8 @@ fn each_key_finds_its_own_gate_whatever_has_come_and_gone() {
                 refusals += 1;
                 assert!(!held.contains_key(&key));
                 assert_eq!(held.len(), MOST);
+                let is_in_use = |key| in_use.iter().any(|(other, _)| other == key);
+                assert!(held.keys().all(is_in_use), "all are looked at");
             }
         }
         if random.u8(..200) == 0 {
