@@ -103,7 +103,7 @@ impl Room {
     }
 
     /// How each rate stands.
-    #[cfg(any(feature = "http", test))]
+    #[cfg(any(feature = "http", all(test, not(backpressure_loom))))]
     pub(crate) fn quotas(&self, now: Duration) -> impl Iterator<Item = crate::rate::Quota> + '_ {
         let quota = move |kept: &Kept| kept.with(|rate| rate.quota(now));
         self.rates().iter().filter_map(quota)

@@ -2,6 +2,9 @@
 //!
 //! A waiter that nobody wakes shows as a deadlock, a slot given away twice or lost as a failed assertion.
 
+mod keys;
+mod limits;
+
 use std::{future::poll_fn, sync::Arc, task::Waker, time::Duration};
 
 use loom::{
@@ -217,43 +220,6 @@ fn a_wait_that_ends_while_the_slot_comes_back_is_answered_once() {
 }
 
 #[test]
-fn a_raised_limit_never_misses_a_waiter() {
-    model(|| {
-        let gate = gate(1, Strategy::Block, 10);
-        let permit = acquire(&gate, Kind::InCall).unwrap();
-        let raises = {
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || gate.set_limit(2))
-        };
-        drop(acquire(&gate, Kind::InCall).unwrap());
-        raises.join().unwrap();
-        drop(permit);
-        is_empty(&gate);
-    });
-}
-
-#[test]
-fn a_limit_lowered_meanwhile_is_not_exceeded() {
-    model(|| {
-        let gate = gate(2, Strategy::DropNewest, 0);
-        let lowers = {
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || {
-                gate.set_limit(1);
-                // From here on one more is only let in below the new limit.
-                let before = gate.room.slots.read().in_flight();
-                let permit = arrive_now(&gate);
-                assert!(permit.is_none() || before == 0 || gate.room.slots.read().in_flight() <= 1);
-            })
-        };
-        let permit = arrive_now(&gate);
-        drop(permit);
-        lowers.join().unwrap();
-        is_empty(&gate);
-    });
-}
-
-#[test]
 fn drain_sees_the_last_permit_and_refuses_the_waiter() {
     model(|| {
         let gate = gate(1, Strategy::Block, 10);
@@ -269,78 +235,6 @@ fn drain_sees_the_last_permit_and_refuses_the_waiter() {
         block_on(Handle::new(Arc::clone(&gate)).drain());
         releases.join().unwrap();
         waits.join().unwrap();
-        is_empty(&gate);
-    });
-}
-
-#[test]
-fn two_samples_at_once_are_learned_one_after_the_other() {
-    struct Count(usize);
-    impl Limit for Count {
-        fn limit(&self) -> usize {
-            2
-        }
-        fn update(&mut self, _: &Sample) -> usize {
-            self.0 += 1;
-            2 + self.0
-        }
-    }
-    model(|| {
-        let learner = Some(Learner::new(Count(0)));
-        let gate = gate_with(2, Strategy::DropNewest, 0, None, learner);
-        let succeed = |gate: &Arc<Gate>| {
-            gate.begin_or_reject(None)
-                .unwrap()
-                .permit()
-                .sample(Outcome::Success);
-        };
-        let other = {
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || succeed(&gate))
-        };
-        succeed(&gate);
-        other.join().unwrap();
-        // A sample that found the other at work is left for the next.
-        succeed(&gate);
-        assert_eq!(gate.room.slots.read().limit(), 5);
-        is_empty(&gate);
-    });
-}
-
-#[test]
-fn a_raised_limit_never_misses_a_parked_waiter() {
-    model(|| {
-        let gate = gate(1, Strategy::Block, 10);
-        let permit = acquire(&gate, Kind::Parked).unwrap();
-        let raises = {
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || gate.set_limit(2))
-        };
-        drop(acquire(&gate, Kind::Parked).unwrap());
-        raises.join().unwrap();
-        drop(permit);
-        is_empty(&gate);
-    });
-}
-
-/// Two slots are given back while the limit falls to one: whoever waits gets in once the debt is paid, and alone.
-#[test]
-fn a_waiter_finds_the_one_slot_that_a_lowered_limit_leaves() {
-    model(|| {
-        let gate = gate(2, Strategy::Block, 10);
-        let permits = [
-            acquire(&gate, Kind::InCall).unwrap(),
-            acquire(&gate, Kind::InCall).unwrap(),
-        ];
-        let lowers = {
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || gate.set_limit(1))
-        };
-        let releases = thread::spawn(move || drop(permits));
-        drop(acquire(&gate, Kind::InCall).unwrap());
-        lowers.join().unwrap();
-        releases.join().unwrap();
-        assert_eq!(gate.room.slots.read().limit(), 1);
         is_empty(&gate);
     });
 }
@@ -390,44 +284,6 @@ fn a_drain_refuses_a_parked_waiter_or_waits_for_its_slot() {
     });
 }
 
-#[test]
-fn a_limit_set_by_hand_and_a_sample_leave_gate_and_algorithm_agreed() {
-    struct Follows(Arc<AtomicUsize>);
-    impl Follows {
-        fn goes_to(&mut self, limit: usize) -> usize {
-            self.0.store(limit, Ordering::SeqCst);
-            limit
-        }
-    }
-    impl Limit for Follows {
-        fn limit(&self) -> usize {
-            2
-        }
-        fn update(&mut self, _: &Sample) -> usize {
-            self.goes_to(3)
-        }
-        fn set_limit(&mut self, limit: usize) -> usize {
-            self.goes_to(limit)
-        }
-    }
-    model(|| {
-        let believed = Arc::new(AtomicUsize::new(2));
-        let learner = Some(Learner::new(Follows(Arc::clone(&believed))));
-        let gate = gate_with(2, Strategy::DropNewest, 0, None, learner);
-        let sets = {
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || gate.set_limit(7))
-        };
-        let mut permit = gate.begin_or_reject(None).unwrap().permit();
-        permit.sample(Outcome::Success);
-        sets.join().unwrap();
-        assert_eq!(
-            gate.room.slots.read().limit(),
-            believed.load(Ordering::SeqCst)
-        );
-    });
-}
-
 /// The rate has room for one; the time for the next comes whenever the usher has its turn.
 #[test]
 fn what_was_spent_for_a_call_that_never_began_goes_to_the_one_that_waits_for_it() {
@@ -446,51 +302,5 @@ fn what_was_spent_for_a_call_that_never_began_goes_to_the_one_that_waits_for_it(
         drop(answer(waits).unwrap());
         gives_back.join().unwrap();
         is_empty(&gate);
-    });
-}
-
-/// There is one slot for both.
-#[test]
-fn two_keys_leave_nothing_behind_at_the_ceiling_that_one_of_them_found_full() {
-    model(|| {
-        let ceiling = gate(1, Strategy::DropNewest, 0);
-        let inside = Arc::new(AtomicUsize::new(0));
-        let of_key = |ceiling: &Arc<Gate>| {
-            let mut gate = gate(1, Strategy::DropNewest, 0);
-            Arc::get_mut(&mut gate).unwrap().above = Some(Arc::clone(ceiling));
-            gate
-        };
-        let call = |gate: &Arc<Gate>, inside: &AtomicUsize| {
-            let claim = gate.claim(None).expect("nobody else has this key");
-            if let Ok(begun) = claim.begin() {
-                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                let mut permit = begun.permit();
-                permit.sample(Outcome::Success);
-                inside.fetch_sub(1, Ordering::SeqCst);
-            }
-        };
-        let (one, other) = (of_key(&ceiling), of_key(&ceiling));
-        let beside = {
-            let (one, inside) = (Arc::clone(&one), Arc::clone(&inside));
-            thread::spawn(move || call(&one, &inside))
-        };
-        call(&other, &inside);
-        beside.join().unwrap();
-        for gate in [&one, &other, &ceiling] {
-            is_empty(gate);
-        }
-        let ended = |gate: &Gate| {
-            let counts = [&gate.completed, &gate.rejected];
-            counts.map(|count| count.load(Ordering::Relaxed))
-        };
-        let [completed, rejected] = ended(&ceiling);
-        assert_eq!(completed + rejected, 2);
-        assert_eq!(
-            completed,
-            [&one, &other]
-                .iter()
-                .map(|gate| ended(gate)[0])
-                .sum::<u64>()
-        );
     });
 }
