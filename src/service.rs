@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -9,7 +8,7 @@ use tower_service::Service;
 
 use crate::{
     Demand, Handle, ResponseFuture,
-    gate::{Found, Gate, Parked},
+    gate::{Found, Holder, Parked},
     protocol::{self, Protocol, Seen, Sees},
     queue::Kind,
     strategy::Strategy,
@@ -36,7 +35,7 @@ enum Waits {
 }
 
 impl<S, P: Sees> Backpressure<S, P> {
-    pub(crate) fn new(inner: S, gate: Arc<Gate>, protocol: P) -> Self {
+    pub(crate) fn new(inner: S, gate: Holder, protocol: P) -> Self {
         assert!(
             gate.keys().is_none() || !(gate.may_wait() || gate.has_remote()),
             "the layer that `per_key` is called on is a ceiling, which has nobody wait and cannot have a shared rate; have the keys' layers do so"
@@ -63,7 +62,7 @@ impl<S, P: Sees> Backpressure<S, P> {
 impl<S, P> Backpressure<S, P> {
     /// A handle on the gate.
     pub fn handle(&self) -> Handle {
-        Handle::new(Arc::clone(self.parked.gate()))
+        Handle::new(self.parked.gate().clone())
     }
 
     /// The service behind the gate.

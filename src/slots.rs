@@ -5,7 +5,7 @@
 //! is let in again. A semaphore cannot do that: taking permits away from it reaches only those that are free.
 //!
 //! ```text
-//! 63 DRAINING | 62 WAITING | 61 FULL | 60..31 limit | 30..0 in flight
+//! 63 DRAINING | 62 WAITING | 61 FULL | 60 ABANDONED | 59..30 limit | 29..0 in flight
 //! ```
 
 use crate::{
@@ -21,7 +21,12 @@ const WAITING: u64 = 1 << 62;
 /// with no more than half of the limit in flight.
 const FULL: u64 = 1 << 61;
 
-const LIMIT_SHIFT: u32 = 31;
+/// Whoever could let somebody in has gone: with the last slot the gate goes as well.
+const ABANDONED: u64 = 1 << 60;
+/// Whoever gives a slot back then has more to do.
+const WATCHED: u64 = DRAINING | WAITING | ABANDONED;
+
+const LIMIT_SHIFT: u32 = 30;
 const IN_FLIGHT: u64 = (1 << LIMIT_SHIFT) - 1;
 const LIMIT: u64 = (MAX_LIMIT as u64) << LIMIT_SHIFT;
 
@@ -66,6 +71,11 @@ impl Word {
     #[inline]
     pub(crate) fn waiting(self) -> bool {
         self.0 & WAITING != 0
+    }
+
+    #[inline]
+    pub(crate) fn abandoned(self) -> bool {
+        self.0 & ABANDONED != 0
     }
 
     fn full_episode(self) -> bool {
@@ -138,8 +148,20 @@ impl Slots {
     }
 
     /// Takes a slot whether or not one is free.
+    ///
+    /// More than can be counted can only be the work of somebody who forgets futures instead of dropping them, a thousand
+    /// million of them. That ends the process, as it does when an `Arc` is forgotten as often.
     pub(crate) fn take_anyway(&self) -> u32 {
-        Word(self.0.fetch_add(1, Ordering::AcqRel)).in_flight() as u32 + 1
+        let mut word = self.read();
+        loop {
+            if word.in_flight() == MAX_LIMIT {
+                std::process::abort();
+            }
+            match self.swap(word, Word(word.0 + 1)) {
+                Ok(()) => return word.in_flight() as u32 + 1,
+                Err(now) => word = now,
+            }
+        }
     }
 
     /// Gives a slot back. The answer is the word from then on: if it has somebody waiting or is draining, there is
@@ -149,6 +171,22 @@ impl Slots {
         let before = self.0.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(Word(before).in_flight() > 0, "a slot was given back twice");
         Word(before - 1)
+    }
+
+    /// Gives a slot back if that is all there is to do, and says whether it was.
+    #[inline]
+    pub(crate) fn give_back_unwatched(&self) -> bool {
+        let mut word = self.read();
+        loop {
+            debug_assert!(word.in_flight() > 0, "a slot was given back twice");
+            if word.0 & WATCHED != 0 {
+                return false;
+            }
+            match self.swap(word, Word(word.0 - 1)) {
+                Ok(()) => return true,
+                Err(now) => word = now,
+            }
+        }
     }
 
     /// Moves the limit; gives the word before.
@@ -172,6 +210,11 @@ impl Slots {
     /// Lets nobody in from now on.
     pub(crate) fn drain(&self) {
         self.0.fetch_or(DRAINING, Ordering::AcqRel);
+    }
+
+    /// Nobody takes a slot from now on. The word tells how many have yet to come back.
+    pub(crate) fn abandon(&self) -> Word {
+        Word(self.0.fetch_or(ABANDONED, Ordering::AcqRel))
     }
 
     /// Notes that an arrival found no slot. Whether it is the first of an episode.

@@ -4,18 +4,19 @@ use std::sync::Arc;
 #[cfg(feature = "http")]
 use std::sync::Weak;
 
+#[cfg(feature = "http")]
+use super::Holder;
 use super::{Gate, Keys, slot::Spent};
 use crate::{limit::Outcome, sync::Ordering};
 
 impl Gate {
-    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
-    pub(crate) fn above(&self) -> Option<&Arc<Gate>> {
-        self.above.as_ref()
+    pub(crate) fn above(&self) -> Option<&Gate> {
+        self.above.as_ref().map(|above| &***above)
     }
 
     /// The gate in whose numbers this one shows: the one above, if there is one.
     pub(super) fn shown(&self) -> &Self {
-        self.above.as_deref().unwrap_or(self)
+        self.above().unwrap_or(self)
     }
 
     /// The slot of a call comes back, and that of the gate above. That one first: who waits here needs one there as well.
@@ -51,10 +52,10 @@ impl Gate {
 #[cfg(feature = "http")]
 impl Gate {
     /// Makes this the gate of a key of `above`. One clock is for both.
-    pub(crate) fn put_under(&mut self, above: &Arc<Gate>) {
+    pub(crate) fn put_under(&mut self, above: &Holder) {
         self.settings.name = above.settings.name.clone();
         self.clock = above.clock;
-        self.above = Some(Arc::clone(above));
+        self.above = Some(above.clone());
     }
 
     pub(crate) fn set_keys(&mut self, keys: Weak<dyn Keys>) {

@@ -1,25 +1,19 @@
 //! How a request is let in, has to wait or is turned away.
 
-use std::{sync::Arc, task::Waker, time::Duration};
+use std::{task::Waker, time::Duration};
 
 use super::{
-    Begun, Claim, Found, Gate, Learner, Slot, Waiter,
+    Begun, Claim, Found, Gate, Holder, Learner, Slot, Waiter,
     line::discard,
     permit::{Pupil, Started},
     slot::Spent,
 };
 use crate::{Demand, Rejected, admission::Arrival, queue::Kind, room::Full, slots::Turn};
 
-impl Gate {
-    /// Takes a slot if there is one, and says how many are in flight, this one included. Never waits, never locks.
-    #[inline]
-    pub(super) fn try_take(&self, turn: Turn) -> Option<u32> {
-        self.room.slots.try_take(turn).ok()
-    }
-
+impl Holder {
     /// Takes a slot for a call that has yet to be made, if there is one that nobody waits for. Never waits.
     #[inline]
-    pub(crate) fn claim(self: &Arc<Self>, demand: Option<Demand>) -> Option<Claim<'_>> {
+    pub(crate) fn claim(&self, demand: Option<Demand>) -> Option<Claim<'_>> {
         if self.spends(demand) {
             return self.claim_rated(demand);
         }
@@ -28,13 +22,13 @@ impl Gate {
 
     /// Likewise, where there are no rates.
     #[inline]
-    pub(crate) fn claim_slot(self: &Arc<Self>) -> Option<Claim<'_>> {
+    pub(crate) fn claim_slot(&self) -> Option<Claim<'_>> {
         let in_flight = self.try_take(Turn::AfterTheQueue)?;
         Some(Claim::new(self, in_flight, None))
     }
 
     #[inline(never)]
-    fn claim_rated(self: &Arc<Self>, demand: Option<Demand>) -> Option<Claim<'_>> {
+    fn claim_rated(&self, demand: Option<Demand>) -> Option<Claim<'_>> {
         let spent = Spent::new(self.clock.now(), demand);
         let turn = Turn::AfterTheQueue;
         let taken = self.room.try_take(turn, spent.at, spent.demand());
@@ -43,10 +37,7 @@ impl Gate {
 
     /// Begins a call, or turns the request away. Never waits, never locks where there is a slot.
     #[inline]
-    pub(crate) fn begin_or_reject(
-        self: &Arc<Self>,
-        demand: Option<Demand>,
-    ) -> Result<Begun<'_>, Rejected> {
+    pub(crate) fn begin_or_reject(&self, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
         if demand.is_some() || self.room.has_rates() {
             return self.begin_rated(demand);
         }
@@ -54,24 +45,56 @@ impl Gate {
     }
 
     #[inline(always)]
-    fn begin_unrated(self: &Arc<Self>, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
+    fn begin_unrated(&self, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
         let (in_flight, spent) = self.take_slot(demand)?;
         Ok(Begun::new(self, in_flight, spent))
     }
 
     #[inline(never)]
-    fn begin_rated(self: &Arc<Self>, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
+    fn begin_rated(&self, demand: Option<Demand>) -> Result<Begun<'_>, Rejected> {
         let (in_flight, spent) = self.take_rated(self.clock.now(), demand)?;
         Ok(Begun::new(self, in_flight, spent))
     }
 
     /// Like [`begin_or_reject`](Self::begin_or_reject), for a service that is still to be readied.
-    pub(crate) fn claim_or_reject(
-        self: &Arc<Self>,
-        demand: Option<Demand>,
-    ) -> Result<Claim<'_>, Rejected> {
+    pub(crate) fn claim_or_reject(&self, demand: Option<Demand>) -> Result<Claim<'_>, Rejected> {
         let (in_flight, spent) = self.take_or_reject(None, demand)?;
         Ok(Claim::new(self, in_flight, spent))
+    }
+
+    /// A request that found no slot waits for one, if it may.
+    pub(crate) fn arrive(&self, kind: Kind, demand: Option<Demand>, waker: &Waker) -> Found {
+        if !self.room.has_rates() {
+            self.note_full();
+        }
+        let mut waker = Some(waker.clone());
+        let (arrival, now) = self.with_queue(|admission, room, now, wake| {
+            let demand = demand.unwrap_or_default();
+            let arrival = admission.arrive(room, kind, demand, now, &mut waker, wake);
+            (arrival, now)
+        });
+        discard(waker);
+        match arrival {
+            Arrival::Admitted(in_flight) => {
+                let spent = self.spends(demand).then(|| Spent::new(now, demand));
+                Found::Slot(Slot::new(self.clone(), in_flight, spent))
+            }
+            Arrival::Waiting(ticket) => {
+                if self.room.has_rates() {
+                    self.note_full();
+                }
+                Found::Wait(Waiter::new(self.clone(), kind, demand, ticket))
+            }
+            Arrival::Rejected(reason) => Found::Rejected(reason),
+        }
+    }
+}
+
+impl Gate {
+    /// Takes a slot if there is one, and says how many are in flight, this one included. Never waits, never locks.
+    #[inline]
+    pub(super) fn try_take(&self, turn: Turn) -> Option<u32> {
+        self.room.slots.try_take(turn).ok()
     }
 
     /// Takes what a call needs, or turns the request away. `now` where it is known, from the gate below: one clock is for both.
@@ -116,38 +139,6 @@ impl Gate {
             return Err(rejected);
         }
         Ok((self.room.slots.take_anyway(), Spent::nothing(demand)))
-    }
-
-    /// A request that found no slot waits for one, if it may.
-    pub(crate) fn arrive(
-        self: &Arc<Self>,
-        kind: Kind,
-        demand: Option<Demand>,
-        waker: &Waker,
-    ) -> Found {
-        if !self.room.has_rates() {
-            self.note_full();
-        }
-        let mut waker = Some(waker.clone());
-        let (arrival, now) = self.with_queue(|admission, room, now, wake| {
-            let demand = demand.unwrap_or_default();
-            let arrival = admission.arrive(room, kind, demand, now, &mut waker, wake);
-            (arrival, now)
-        });
-        discard(waker);
-        match arrival {
-            Arrival::Admitted(in_flight) => {
-                let spent = self.spends(demand).then(|| Spent::new(now, demand));
-                Found::Slot(Slot::new(Arc::clone(self), in_flight, spent))
-            }
-            Arrival::Waiting(ticket) => {
-                if self.room.has_rates() {
-                    self.note_full();
-                }
-                Found::Wait(Waiter::new(Arc::clone(self), kind, demand, ticket))
-            }
-            Arrival::Rejected(reason) => Found::Rejected(reason),
-        }
     }
 
     /// A slot is put to use. Gives the time, if anybody needs it.

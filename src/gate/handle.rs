@@ -2,14 +2,14 @@
 use std::time::Duration;
 use std::{any::Any, future::Future, pin::pin, sync::Arc};
 
-use super::Gate;
+use super::Holder;
 use crate::{BackpressureMetrics, ConfigError, config, limit::MAX_LIMIT};
 #[cfg(feature = "llm")]
 use crate::{Reason, Rejected};
 
 /// The gates of all keys, whatever the keys are.
 pub(crate) trait Keys: Send + Sync {
-    fn find(&self, key: &dyn Any) -> Option<Arc<Gate>>;
+    fn find(&self, key: &dyn Any) -> Option<Holder>;
     fn drain(&self);
     #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
     fn held(&self) -> usize;
@@ -29,11 +29,11 @@ pub(crate) trait Keys: Send + Sync {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Handle {
-    gate: Arc<Gate>,
+    gate: Holder,
 }
 
 impl Handle {
-    pub(crate) fn new(gate: Arc<Gate>) -> Self {
+    pub(crate) fn new(gate: Holder) -> Self {
         Self { gate }
     }
 

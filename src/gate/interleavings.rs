@@ -2,6 +2,7 @@
 //!
 //! A waiter that nobody wakes shows as a deadlock, a slot given away twice or lost as a failed assertion.
 
+mod hold;
 mod keys;
 mod limits;
 
@@ -16,14 +17,14 @@ use loom::{
 use super::*;
 use crate::{
     interleavings::model,
-    limit::{Limit, Sample},
+    limit::{Limit, Outcome, Sample},
     queue::Kind,
     rate::TokenBucket,
     slots::Turn,
     strategy::Strategy,
 };
 
-fn gate(limit: usize, strategy: Strategy, max_waiting: usize) -> Arc<Gate> {
+fn gate(limit: usize, strategy: Strategy, max_waiting: usize) -> Holder {
     gate_with(limit, strategy, max_waiting, None, None)
 }
 
@@ -33,7 +34,7 @@ fn gate_with(
     max_waiting: usize,
     max_wait: Option<Duration>,
     learner: Option<Learner>,
-) -> Arc<Gate> {
+) -> Holder {
     let settings = Settings {
         name: Name::given(String::new()),
         max_keys: 1,
@@ -45,28 +46,28 @@ fn gate_with(
         },
         remote: None,
     };
-    Arc::new(Gate::new(limit, settings, learner))
+    Holder::new(Gate::new(limit, settings, learner))
 }
 
 /// As a service does it.
-fn arrive(gate: &Arc<Gate>, kind: Kind) -> Found {
+fn arrive(gate: &Holder, kind: Kind) -> Found {
     let turn = match kind {
         Kind::InCall => Turn::AfterTheQueue,
         Kind::Parked => Turn::Open,
     };
     match gate.try_take(turn) {
-        Some(in_flight) => Found::Slot(Slot::new(Arc::clone(gate), in_flight, None)),
+        Some(in_flight) => Found::Slot(Slot::new(gate.clone(), in_flight, None)),
         None => gate.arrive(kind, None, Waker::noop()),
     }
 }
 
 /// Without waiting.
-fn arrive_now(gate: &Arc<Gate>) -> Option<Slot> {
+fn arrive_now(gate: &Holder) -> Option<Slot> {
     let in_flight = gate.try_take(Turn::Open)?;
-    Some(Slot::new(Arc::clone(gate), in_flight, None))
+    Some(Slot::new(gate.clone(), in_flight, None))
 }
 
-fn acquire(gate: &Arc<Gate>, kind: Kind) -> Result<Permit, Reason> {
+fn acquire(gate: &Holder, kind: Kind) -> Result<Permit, Reason> {
     let mut slot = match arrive(gate, kind) {
         Found::Slot(slot) => slot,
         Found::Rejected(reason) => return Err(reason),
@@ -93,17 +94,17 @@ fn everybody_gets_the_slot_alone(kind: Kind) {
     model(move || {
         let gate = gate(1, Strategy::Block, 10);
         let inside = Arc::new(AtomicUsize::new(0));
-        let work = move |gate: Arc<Gate>, inside: Arc<AtomicUsize>| {
+        let work = move |gate: Holder, inside: Arc<AtomicUsize>| {
             let permit = acquire(&gate, kind).unwrap();
             assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
             inside.fetch_sub(1, Ordering::SeqCst);
             drop(permit);
         };
         let other = {
-            let (gate, inside) = (Arc::clone(&gate), Arc::clone(&inside));
+            let (gate, inside) = (gate.clone(), Arc::clone(&inside));
             thread::spawn(move || work(gate, inside))
         };
-        work(Arc::clone(&gate), inside);
+        work(gate.clone(), inside);
         other.join().unwrap();
         is_empty(&gate);
     });
@@ -226,13 +227,13 @@ fn drain_sees_the_last_permit_and_refuses_the_waiter() {
         let permit = acquire(&gate, Kind::InCall).unwrap();
         let releases = thread::spawn(move || drop(permit));
         let waits = {
-            let gate = Arc::clone(&gate);
+            let gate = gate.clone();
             thread::spawn(move || match acquire(&gate, Kind::InCall) {
                 Ok(permit) => drop(permit),
                 Err(reason) => assert_eq!(reason, Reason::Draining),
             })
         };
-        block_on(Handle::new(Arc::clone(&gate)).drain());
+        block_on(Handle::new(gate.clone()).drain());
         releases.join().unwrap();
         waits.join().unwrap();
         is_empty(&gate);
@@ -250,7 +251,7 @@ fn an_eviction_and_the_end_of_a_wait_answer_once() {
             panic!("the slot is taken");
         };
         let newest = {
-            let gate = Arc::clone(&gate);
+            let gate = gate.clone();
             thread::spawn(move || match acquire(&gate, Kind::InCall) {
                 Ok(permit) => drop(permit),
                 Err(reason) => assert_eq!(reason, Reason::MaxWait),
@@ -277,7 +278,7 @@ fn a_drain_refuses_a_parked_waiter_or_waits_for_its_slot() {
             Ok(slot) => drop(slot),
             Err(reason) => assert_eq!(reason, Reason::Draining),
         });
-        block_on(Handle::new(Arc::clone(&gate)).drain());
+        block_on(Handle::new(gate.clone()).drain());
         releases.join().unwrap();
         parked.join().unwrap();
         is_empty(&gate);
@@ -290,10 +291,7 @@ fn what_was_spent_for_a_call_that_never_began_goes_to_the_one_that_waits_for_it(
     model(|| {
         let mut gate = gate(10, Strategy::Block, 10);
         let bucket = TokenBucket::per_second(1);
-        Arc::get_mut(&mut gate)
-            .unwrap()
-            .add_rate(Box::new(bucket))
-            .unwrap();
+        gate.get_mut().unwrap().add_rate(Box::new(bucket)).unwrap();
         let unused = gate.claim(None).expect("the bucket is full").keep();
         let gives_back = thread::spawn(move || drop(unused));
         let Found::Wait(waits) = gate.arrive(Kind::InCall, None, Waker::noop()) else {

@@ -19,6 +19,7 @@ mod admit;
 mod charge;
 pub(crate) mod clock;
 mod handle;
+mod hold;
 #[cfg(all(test, backpressure_loom))]
 mod interleavings;
 mod learner;
@@ -47,7 +48,7 @@ use crate::{
     ConfigError, Demand, Reason,
     admission::Rules,
     events,
-    limit::{MAX_LIMIT, Outcome, Sample},
+    limit::{MAX_LIMIT, Sample},
     metrics::Recording,
     pace,
     rate::{Rate, RemoteRate},
@@ -61,6 +62,7 @@ pub use self::report::Report;
 pub use self::{charge::Charge, handle::Handle};
 pub(crate) use self::{
     handle::Keys,
+    hold::Holder,
     learner::Learner,
     name::Name,
     parked::Parked,
@@ -80,11 +82,12 @@ pub(crate) struct Settings {
     pub(crate) remote: Option<Arc<dyn RemoteRate>>,
 }
 
-/// Laid out so that what every request writes comes first, beside the count of those who hold the gate, which it writes as
-/// well, and what requests only read comes after it. A cache line that two threads write goes to and fro between them, so that
+/// Laid out so that what every request writes comes first, and what requests only read comes after it. A cache line that two threads write goes to and fro between them, so that
 /// one is better than two; and of gates for thousands of keys a line is soon gone.
 #[repr(C)]
 pub struct Gate {
+    /// Of those who may let somebody in.
+    holders: AtomicU64,
     completed: AtomicU64,
     room: Room,
     rejected: AtomicU64,
@@ -93,7 +96,7 @@ pub struct Gate {
     waiting: AtomicUsize,
     clock: Clock,
     /// Of a key's gate: the one that all keys share.
-    above: Option<Arc<Gate>>,
+    above: Option<Holder>,
     /// The gates of the keys below this one. They hold this one, so that it must not hold them.
     keys: Option<Weak<dyn Keys>>,
     learner: Option<Box<Learner>>,
@@ -108,6 +111,8 @@ pub struct Gate {
     earlier: Arc<Notify>,
     /// The runtime has no timer, as an usher found out by panicking. There is no use in sending another.
     no_timer: AtomicBool,
+    #[cfg(backpressure_loom)]
+    alive: hold::Alive,
 }
 
 /// What became of an arrival that found no slot.
@@ -121,6 +126,7 @@ pub(crate) enum Found {
 impl Gate {
     pub(crate) fn new(limit: usize, settings: Settings, learner: Option<Learner>) -> Self {
         Self {
+            holders: AtomicU64::new(1),
             room: Room::new(limit),
             completed: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
@@ -140,6 +146,8 @@ impl Gate {
             drained: Notify::new(),
             earlier: Arc::new(Notify::new()),
             no_timer: AtomicBool::new(false),
+            #[cfg(backpressure_loom)]
+            alive: hold::Alive::default(),
         }
     }
 
@@ -215,17 +223,6 @@ impl Gate {
             self.more_room();
         }
         self.look_after(word);
-    }
-
-    /// A slot comes back.
-    #[inline]
-    fn release(self: &Arc<Self>, outcome: Outcome) {
-        let nth = self.completed.fetch_add(1, Ordering::Relaxed);
-        let word = self.room.slots.give_back();
-        self.recording.completed(self, outcome, nth);
-        if word.waiting() || word.draining() {
-            self.look_after(word);
-        }
     }
 
     /// Somebody waits for a slot, or for the last permit.

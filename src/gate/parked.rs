@@ -1,11 +1,10 @@
 use std::{
     fmt,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use super::{Begun, Found, Gate, Slot, Waiter};
+use super::{Begun, Found, Holder, Slot, Waiter};
 use crate::{Reason, Rejected, queue::Kind, slots::Turn};
 
 /// How one instance of a service stands at its gate: what it holds between `poll_ready` and `call`.
@@ -14,7 +13,7 @@ use crate::{Reason, Rejected, queue::Kind, slots::Turn};
 /// the gate, it would be moved right after it was made, which reads it in wider parts than it was written in: that stalls for
 /// longer than all the rest of an admission takes.
 pub(crate) struct Parked {
-    gate: Arc<Gate>,
+    gate: Holder,
     /// How many were in flight, this one included, when its slot was taken. 0 while it has none.
     slot: u32,
     state: State,
@@ -34,7 +33,7 @@ enum State {
 
 impl Parked {
     #[inline]
-    pub(crate) fn new(gate: Arc<Gate>) -> Self {
+    pub(crate) fn new(gate: Holder) -> Self {
         Self {
             gate,
             slot: 0,
@@ -43,7 +42,7 @@ impl Parked {
     }
 
     #[inline]
-    pub(crate) fn gate(&self) -> &Arc<Gate> {
+    pub(crate) fn gate(&self) -> &Holder {
         &self.gate
     }
 
@@ -103,7 +102,7 @@ impl Parked {
         let Some(in_flight) = self.gate.try_take(Turn::Open) else {
             return;
         };
-        let slot = Slot::new(Arc::clone(&self.gate), in_flight, None);
+        let slot = Slot::new(self.gate.clone(), in_flight, None);
         // A slot that goes back unused counts itself among those that left.
         self.gate.not_refused_early();
         if ready() {
@@ -115,7 +114,7 @@ impl Parked {
     /// The inner service is no more: what was held for the next call goes back.
     #[cold]
     pub(crate) fn give_up(&mut self) {
-        let gate = Arc::clone(&self.gate);
+        let gate = self.gate.clone();
         *self = Self::new(gate);
     }
 
@@ -147,7 +146,7 @@ impl Parked {
 impl Clone for Parked {
     #[inline]
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.gate))
+        Self::new(self.gate.clone())
     }
 }
 

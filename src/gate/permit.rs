@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{Charge, Gate, slot::Spent};
+use super::{Charge, Gate, hold::Lent, slot::Spent};
 use crate::limit::{Outcome, Sample};
 
 /// The right to run. Dropping it gives the slot back; there is no other way to lose it.
@@ -12,7 +12,7 @@ use crate::limit::{Outcome, Sample};
 /// latency is that of its first frame) or after. A permit dropped without a sample was that of a request whose caller
 /// left. What is said of a permit of a key's gate holds for the slot of the gate above as well, which goes the same way.
 pub struct Permit {
-    gate: Arc<Gate>,
+    gate: Lent,
     started: Started,
     rare: Option<Box<Rare>>,
     in_flight: u32,
@@ -27,7 +27,7 @@ pub struct Permit {
 impl Permit {
     #[inline(always)]
     pub(super) fn new(
-        gate: Arc<Gate>,
+        gate: Lent,
         in_flight: u32,
         started: Started,
         rare: Option<Box<Rare>>,
@@ -136,17 +136,13 @@ impl Permit {
     }
 
     /// Gives the slot back before the request is over. As far as is known it ends with `outcome`.
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", test))]
     pub(crate) fn release(&mut self, outcome: Outcome) {
         if !self.sampled {
             self.outcome = outcome;
         }
-        self.give_back();
-    }
-
-    #[inline]
-    fn give_back(&mut self) {
         if !self.released {
+            self.gate.keep();
             self.released = true;
             self.gate.release_both(self.outcome);
         }
@@ -226,9 +222,14 @@ impl Drop for Permit {
                 Outcome::Cancelled
             });
         }
-        self.give_back();
-        if let Some(charge) = self.charged() {
-            charge.end();
+        if !self.released {
+            // The gate may go with it.
+            return self.gate.release_both(self.outcome);
+        }
+        // SAFETY: it was kept when the slot was given back.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.gate.let_go();
         }
     }
 }
@@ -282,6 +283,14 @@ pub(super) struct Rare {
 pub(super) struct Pupil {
     pub(super) in_flight: u32,
     pub(super) picked: bool,
+}
+
+impl Drop for Rare {
+    fn drop(&mut self) {
+        if let Some(charge) = &self.charge {
+            charge.end();
+        }
+    }
 }
 
 impl Rare {

@@ -5,10 +5,11 @@
 //!   └─────► Slot ──► Begun ──► …    the call has to wait for the service, or for the answer of another machine
 //! ```
 
-use std::{fmt, mem, sync::Arc, time::Duration};
+use std::{fmt, mem, time::Duration};
 
 use super::{
-    Charge, Gate,
+    Charge, Gate, Holder,
+    hold::Lent,
     permit::{Permit, Rare, Started},
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
 /// A slot that was taken for a call whose service is being readied. Dropping it gives the slot back as if nothing had been. It borrows
 /// the gate, as [`Begun`] does and for the same reason.
 pub(crate) struct Claim<'a> {
-    gate: &'a Arc<Gate>,
+    gate: &'a Holder,
     /// 0 once it is in other hands.
     in_flight: u32,
     spent: Option<Spent>,
@@ -30,7 +31,7 @@ pub(crate) struct Claim<'a> {
 
 impl<'a> Claim<'a> {
     #[inline]
-    pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
+    pub(super) fn new(gate: &'a Holder, in_flight: u32, spent: Option<Spent>) -> Self {
         Self {
             gate,
             in_flight,
@@ -49,7 +50,7 @@ impl<'a> Claim<'a> {
     /// The call has to wait for the service.
     pub(crate) fn keep(mut self) -> Slot {
         let in_flight = mem::take(&mut self.in_flight);
-        Slot::new(Arc::clone(self.gate), in_flight, self.spent)
+        Slot::new(self.gate.clone(), in_flight, self.spent)
     }
 }
 
@@ -69,7 +70,7 @@ impl Drop for Claim<'_> {
 /// is moved right after it was made is read in wider parts than it was written in, which stalls for longer than all the rest
 /// of an admission takes.
 pub(crate) struct Begun<'a> {
-    gate: &'a Arc<Gate>,
+    gate: &'a Holder,
     /// As wide as a register, for the same reason.
     in_flight: u64,
     started: Started,
@@ -86,7 +87,7 @@ impl<'a> Begun<'a> {
     /// Like [`new`](Self::new), once the gate above has a slot for it as well, if there is one. `now` where it is known.
     #[inline(always)]
     fn under(
-        gate: &'a Arc<Gate>,
+        gate: &'a Holder,
         in_flight: u32,
         spent: Option<Spent>,
         now: Option<Duration>,
@@ -99,11 +100,11 @@ impl<'a> Begun<'a> {
 
     #[inline(never)]
     fn under_another(
-        gate: &'a Arc<Gate>,
+        gate: &'a Holder,
         in_flight: u32,
         spent: Option<Spent>,
         now: Option<Duration>,
-        above: &Arc<Gate>,
+        above: &Holder,
     ) -> Result<Self, Refused<'a>> {
         let demand = spent.and_then(|spent| spent.demand);
         let (in_flight_above, spent_above) = match above.take_or_reject(now, demand) {
@@ -128,7 +129,7 @@ impl<'a> Begun<'a> {
 
     /// A call begins on a slot that was taken at `gate`, which is no key's: from now on it is in the numbers.
     #[inline(always)]
-    pub(super) fn new(gate: &'a Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
+    pub(super) fn new(gate: &'a Holder, in_flight: u32, spent: Option<Spent>) -> Self {
         debug_assert!(gate.above.is_none(), "a slot above comes back as well");
         Self {
             gate,
@@ -148,14 +149,12 @@ impl<'a> Begun<'a> {
     #[inline]
     pub(crate) fn permit(mut self) -> Permit {
         let rare = self.rare.take();
-        let permit = Permit::new(
-            Arc::clone(self.gate),
-            self.in_flight as u32,
-            self.started,
-            rare,
-        );
+        let (gate, in_flight, started) = (self.gate, self.in_flight as u32, self.started);
         mem::forget(self);
-        permit
+        // SAFETY: the slot is in use, and now nobody else's.
+        #[allow(unsafe_code)]
+        let gate = unsafe { Lent::new(gate) };
+        Permit::new(gate, in_flight, started, rare)
     }
 }
 
@@ -164,9 +163,6 @@ impl Drop for Begun<'_> {
     fn drop(&mut self) {
         // What panicked says nothing about load.
         self.gate.release_both(Outcome::Ignore);
-        if let Some(charge) = self.charge() {
-            charge.end();
-        }
     }
 }
 
@@ -205,7 +201,7 @@ impl Spent {
 
 /// A slot that was taken for a call that has not been made yet. Dropping it gives the slot back as if nothing had been.
 pub(crate) struct Slot {
-    gate: Arc<Gate>,
+    gate: Holder,
     /// How many were in flight when it was taken, this one included. 0 once it is in other hands.
     in_flight: u32,
     /// With rates.
@@ -215,7 +211,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(gate: Arc<Gate>, in_flight: u32, spent: Option<Spent>) -> Self {
+    pub(super) fn new(gate: Holder, in_flight: u32, spent: Option<Spent>) -> Self {
         Self {
             gate,
             in_flight,

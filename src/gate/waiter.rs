@@ -1,11 +1,10 @@
 use std::{
     fmt,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use super::{Gate, Slot, line::discard, slot::Spent};
+use super::{Gate, Holder, Slot, line::discard, slot::Spent};
 use crate::{
     Demand, Reason, Rejected,
     admission::Answer,
@@ -14,7 +13,7 @@ use crate::{
 
 /// A place in the queue. Dropping it leaves the queue, and passes on a slot that had been granted meanwhile.
 pub(crate) struct Waiter {
-    gate: Arc<Gate>,
+    gate: Holder,
     kind: Kind,
     demand: Option<Demand>,
     /// `None` once it has its answer.
@@ -22,7 +21,7 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    pub(super) fn new(gate: Arc<Gate>, kind: Kind, demand: Option<Demand>, ticket: Ticket) -> Self {
+    pub(super) fn new(gate: Holder, kind: Kind, demand: Option<Demand>, ticket: Ticket) -> Self {
         Self {
             gate,
             kind,
@@ -56,7 +55,7 @@ impl Waiter {
                 let spent = gate
                     .spends(self.demand)
                     .then(|| Spent::new(spent, self.demand));
-                let slot = Slot::new(Arc::clone(gate), in_flight, spent);
+                let slot = Slot::new(gate.clone(), in_flight, spent);
                 gate.waited(waited);
                 Ok(slot)
             }

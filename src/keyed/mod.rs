@@ -10,13 +10,13 @@ use std::{
     any::Any,
     fmt,
     hash::{BuildHasher, Hash, RandomState},
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
 };
 
 use self::shard::{Held, Place, Shard};
 use crate::{
     BackpressureLayer,
-    gate::{Gate, Keys},
+    gate::{Holder, Keys},
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
 
@@ -31,7 +31,7 @@ pub(crate) struct Keyed<K> {
     hasher: RandomState,
     held: AtomicUsize,
     /// For those that find no place.
-    overflow: Mutex<Option<Arc<Gate>>>,
+    overflow: Mutex<Option<Holder>>,
 }
 
 impl<K: Hash + Eq> Keyed<K> {
@@ -46,7 +46,7 @@ impl<K: Hash + Eq> Keyed<K> {
     }
 
     /// The gate of `key` under `above`.
-    pub(crate) fn gate(&self, key: K, above: &Arc<Gate>) -> Arc<Gate> {
+    pub(crate) fn gate(&self, key: K, above: &Holder) -> Holder {
         let shards = self
             .shards
             .get_or_init(|| shards(above.settings().max_keys));
@@ -63,13 +63,13 @@ impl<K: Hash + Eq> Keyed<K> {
     }
 
     #[cold]
-    fn newcomer(&self, shard: &Mutex<Shard<K>>, hash: u64, key: K, above: &Arc<Gate>) -> Arc<Gate> {
+    fn newcomer(&self, shard: &Mutex<Shard<K>>, hash: u64, key: K, above: &Holder) -> Holder {
         // Not under the lock: it is the user's code.
         let gate = (self.make)(&key).into_key_gate(above);
         let new = Held {
             hash,
             key,
-            gate: Arc::clone(&gate),
+            gate: gate.clone(),
         };
         let mut evicted = None;
         let (place, not_held) = lock(shard).insert(new, &mut evicted);
@@ -95,12 +95,12 @@ impl<K: Hash + Eq> Keyed<K> {
     }
 
     #[cold]
-    fn overflow(&self, key: &K, above: &Arc<Gate>) -> Arc<Gate> {
+    fn overflow(&self, key: &K, above: &Holder) -> Holder {
         if let Some(gate) = &*lock(&self.overflow) {
-            return Arc::clone(gate);
+            return gate.clone();
         }
         let made = (self.make)(key).into_key_gate(above);
-        let gate = Arc::clone(lock(&self.overflow).get_or_insert(made));
+        let gate = lock(&self.overflow).get_or_insert(made).clone();
         if above.is_draining() {
             gate.drain();
         }
@@ -122,7 +122,7 @@ fn shard_of<K>(shards: &[Mutex<Shard<K>>], hash: u64) -> &Mutex<Shard<K>> {
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static> Keys for Keyed<K> {
-    fn find(&self, key: &dyn Any) -> Option<Arc<Gate>> {
+    fn find(&self, key: &dyn Any) -> Option<Holder> {
         let key = key.downcast_ref::<K>()?;
         let shards = self.shards.get()?;
         let hash = self.hasher.hash_one(key);

@@ -1,8 +1,6 @@
-use std::sync::Arc;
-
 use hashbrown::HashTable;
 
-use crate::gate::Gate;
+use crate::gate::Holder;
 
 /// How many held keys a new one looks at for one that can be evicted.
 const LOOKS: usize = 16;
@@ -20,12 +18,12 @@ pub(super) struct Shard<K> {
 pub(super) struct Held<K> {
     pub(super) hash: u64,
     pub(super) key: K,
-    pub(super) gate: Arc<Gate>,
+    pub(super) gate: Holder,
 }
 
 /// What there is for a key.
 pub(super) enum Place {
-    Held(Arc<Gate>),
+    Held(Holder),
     Free,
     None,
 }
@@ -40,7 +38,7 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    pub(super) fn find(&self, hash: u64, key: &K) -> Option<&Arc<Gate>> {
+    pub(super) fn find(&self, hash: u64, key: &K) -> Option<&Holder> {
         let is_here = |&place: &usize| self.held[place].key == *key;
         let place = *self.places.find(hash, is_here)?;
         Some(&self.held[place].gate)
@@ -49,7 +47,7 @@ impl<K: Eq> Shard<K> {
     /// The gate of `key`, or whether there is room for one, if need be that of another which is `evicted`.
     pub(super) fn place(&mut self, hash: u64, key: &K, evicted: &mut Option<Held<K>>) -> Place {
         if let Some(gate) = self.find(hash, key) {
-            return Place::Held(Arc::clone(gate));
+            return Place::Held(gate.clone());
         }
         if self.held.len() >= self.most {
             *evicted = self.evict();
@@ -77,8 +75,8 @@ impl<K: Eq> Shard<K> {
         (place, None)
     }
 
-    pub(super) fn gates(&self) -> Vec<Arc<Gate>> {
-        let gates = self.held.iter().map(|held| Arc::clone(&held.gate));
+    pub(super) fn gates(&self) -> Vec<Holder> {
+        let gates = self.held.iter().map(|held| held.gate.clone());
         gates.collect()
     }
 
@@ -87,8 +85,8 @@ impl<K: Eq> Shard<K> {
             let nth = self.hand % self.held.len();
             self.hand = nth + 1;
             // Alone with it there is nobody in flight or waiting, and nobody can come before the lock is free.
-            let alone = Arc::get_mut(&mut self.held[nth].gate).is_some();
-            if alone && self.held[nth].gate.owes_nothing() {
+            let alone = self.held[nth].gate.get_mut();
+            if alone.is_some_and(|gate| gate.owes_nothing()) {
                 return Some(self.remove(nth));
             }
         }

@@ -10,7 +10,7 @@ use tower_layer::Layer;
 use crate::{
     Backpressure, Handle,
     config::{at_least_one, built},
-    gate::{Gate, Name},
+    gate::{Gate, Holder, Name},
     protocol,
     rate::{Rate, RemoteRate},
     strategy::Strategy,
@@ -59,7 +59,7 @@ const MAX_WAITING: usize = 1024;
 /// | `respond` | 503 or 429, or gRPC's status | the refusal |
 #[derive(Clone, Debug)]
 pub struct BackpressureLayer<P = protocol::Default> {
-    gate: Arc<Gate>,
+    gate: Holder,
     protocol: P,
 }
 
@@ -195,7 +195,7 @@ impl<P> BackpressureLayer<P> {
     /// A handle on the gate.
     pub fn handle(&self) -> Handle {
         self.gate.settings().name.settle();
-        Handle::new(Arc::clone(&self.gate))
+        Handle::new(self.gate.clone())
     }
 
     /// For how many keys of `.per_key(..)` a gate is held at most. Default: 10 000. Each takes some 1.4 kB, one with an adaptive limit 5 kB more, beside the key
@@ -214,7 +214,7 @@ impl<P> BackpressureLayer<P> {
 
     /// The gate for a key of the one above.
     #[cfg(feature = "http")]
-    pub(crate) fn into_key_gate(self, above: &Arc<Gate>) -> Arc<Gate> {
+    pub(crate) fn into_key_gate(self, above: &Holder) -> Holder {
         let mut layer = self;
         layer.gate_mut("per_key").put_under(above);
         layer.gate
@@ -229,7 +229,7 @@ impl<P> BackpressureLayer<P> {
 
     #[track_caller]
     fn gate_mut(&mut self, setter: &str) -> &mut Gate {
-        match Arc::get_mut(&mut self.gate) {
+        match self.gate.get_mut() {
             Some(gate) => gate,
             None => panic!(
                 "`{setter}` was called after the gate had been shared; call it before `handle`, `clone` and `layer`"
@@ -243,6 +243,6 @@ impl<S, P: protocol::Sees + Clone> Layer<S> for BackpressureLayer<P> {
 
     fn layer(&self, inner: S) -> Self::Service {
         self.gate.settings().name.settle();
-        Backpressure::new(inner, Arc::clone(&self.gate), self.protocol.clone())
+        Backpressure::new(inner, self.gate.clone(), self.protocol.clone())
     }
 }

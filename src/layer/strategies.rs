@@ -1,13 +1,11 @@
 //! How a layer is made: one function for each strategy.
 
-use std::sync::Arc;
-
 use super::{BackpressureLayer, MAX_KEYS, MAX_WAITING};
 use crate::{
     ConfigError,
     admission::Rules,
     config::{at_least_one, built},
-    gate::{Gate, Learner, Name, Settings},
+    gate::{Gate, Holder, Learner, Name, Settings},
     limit::{Limit, MAX_LIMIT},
     protocol,
     rate::{Rate, RemoteRate},
@@ -207,7 +205,7 @@ impl BackpressureLayer {
             remote: None,
         };
         Self {
-            gate: Arc::new(Gate::new(limit, settings, learner)),
+            gate: Holder::new(Gate::new(limit, settings, learner)),
             #[cfg(feature = "http")]
             protocol: protocol::Default::default(),
             #[cfg(not(feature = "http"))]

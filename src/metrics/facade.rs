@@ -87,13 +87,17 @@ impl Recording {
         }
     }
 
-    /// The `nth` permit came back.
+    /// Whether somebody is to be told that the `nth` permit comes back.
     #[inline]
-    pub(crate) fn completed(&self, gate: &Gate, outcome: Outcome, nth: u64) {
+    pub(crate) fn hears(&self, gate: &Gate, nth: u64) -> bool {
+        self.handles.get().is_some() || nth % REQUESTS_PER_LOOK == 0 && self.look(gate).is_some()
+    }
+
+    /// A permit came back.
+    #[inline]
+    pub(crate) fn completed(&self, gate: &Gate, outcome: Outcome) {
         if let Some(handles) = self.handles.get() {
             handles.completed(gate, outcome);
-        } else if nth % REQUESTS_PER_LOOK == 0 {
-            self.look(gate);
         }
     }
 

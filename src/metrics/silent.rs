@@ -18,7 +18,11 @@ impl Recording {
     }
 
     #[inline]
-    pub(crate) fn completed(&self, _: &Gate, _: Outcome, _: u64) {}
+    pub(crate) fn hears(&self, _: &Gate, _: u64) -> bool {
+        false
+    }
+
+    pub(crate) fn completed(&self, _: &Gate, _: Outcome) {}
 
     pub(crate) fn rejected(&self, _: &Gate, _: Reason) {}
 

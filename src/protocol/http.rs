@@ -13,13 +13,13 @@ use super::{
 };
 use crate::{
     Charge, Demand, RateHeaders, Rejected,
-    gate::{Gate, Permit, Report},
+    gate::{Gate, Holder, Permit, Report},
     limit::Outcome,
 };
 
 type Exempt = dyn Fn(&request::Parts) -> bool + Send + Sync;
 type Cost = dyn Fn(&request::Parts) -> u64 + Send + Sync;
-type Keyed = dyn Fn(&request::Parts, &Arc<Gate>) -> Arc<Gate> + Send + Sync;
+type Keyed = dyn Fn(&request::Parts, &Holder) -> Holder + Send + Sync;
 type Classify = dyn Fn(&response::Parts) -> Outcome + Send + Sync;
 type Respond = dyn Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync;
 
@@ -145,7 +145,7 @@ impl Http {
     /// Which gate is that of a request's key.
     pub(crate) fn keyed<F>(&mut self, keyed: F)
     where
-        F: Fn(&request::Parts, &Arc<Gate>) -> Arc<Gate> + Send + Sync + 'static,
+        F: Fn(&request::Parts, &Holder) -> Holder + Send + Sync + 'static,
     {
         self.policy_mut().keyed = Some(Arc::new(keyed));
     }
@@ -285,7 +285,7 @@ where
     type Error = E;
     type Asked = Asked;
 
-    fn look(&self, request: &mut Request<Q>, gate: &Arc<Gate>) -> Seen {
+    fn look(&self, request: &mut Request<Q>, gate: &Holder) -> Seen {
         let told = request.extensions().get::<Demand>().copied();
         let Some(policy) = self.policy.as_ref().filter(|policy| policy.looks()) else {
             return Seen {

@@ -23,12 +23,10 @@ mod quota;
 #[cfg(feature = "http")]
 mod refusal;
 
-use std::sync::Arc;
-
 use self::sealed::Sealed;
 use crate::{
     Charge, Demand, Rejected,
-    gate::{Gate, Permit},
+    gate::{Gate, Holder, Permit},
 };
 
 pub use self::plain::{Classify, Cost, Exempt, Plain, Policy, Settle};
@@ -71,7 +69,7 @@ pub trait Protocol<Req, Res, E>: Sees + Clone {
     type Asked;
 
     /// What there is to see of a request before it is let in. Leaves it as it was.
-    fn look(&self, request: &mut Req, gate: &Arc<Gate>) -> Seen;
+    fn look(&self, request: &mut Req, gate: &Holder) -> Seen;
 
     /// What of it a call takes along, once its request was looked at.
     fn to_answer(&self) -> Self {
@@ -112,7 +110,7 @@ pub struct Seen {
     /// What it asks for, where that is not what all do.
     pub(crate) demand: Option<Demand>,
     /// The gate of its key.
-    pub(crate) gate: Option<Arc<Gate>>,
+    pub(crate) gate: Option<Holder>,
 }
 
 /// Whether requests have to be seen before they can be let in. Cannot be implemented elsewhere.

@@ -1,9 +1,9 @@
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use super::{Protocol, Seen, Sees, sealed::Sealed};
 use crate::{
     Charge, Demand, Error, Rejected,
-    gate::{Gate, Permit},
+    gate::{Gate, Holder, Permit},
     limit::Outcome,
 };
 
@@ -71,7 +71,7 @@ where
     type Asked = ();
 
     #[inline]
-    fn look(&self, request: &mut Req, _: &Arc<Gate>) -> Seen {
+    fn look(&self, request: &mut Req, _: &Holder) -> Seen {
         Seen {
             exempt: self.policy.exempts(request),
             demand: self.policy.cost(request).map(Demand::of),

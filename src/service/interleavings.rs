@@ -4,6 +4,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
+    sync::Arc,
     task::Waker,
 };
 
@@ -17,7 +18,7 @@ use super::*;
 use crate::{
     Error, Reason,
     admission::Rules,
-    gate::{Name, Settings},
+    gate::{Gate, Name, Settings},
     interleavings::model,
     protocol::Plain,
 };
@@ -72,7 +73,7 @@ fn service(strategy: Strategy, max_waiting: usize) -> Plainly {
         },
         remote: None,
     };
-    let gate = Arc::new(Gate::new(1, settings, None));
+    let gate = Holder::new(Gate::new(1, settings, None));
     let inside = Arc::new(AtomicUsize::new(0));
     Backpressure::new(Inner(inside), gate, Plain::default())
 }

@@ -8,12 +8,12 @@ fn two_keys_leave_nothing_behind_at_the_ceiling_that_one_of_them_found_full() {
     model(|| {
         let ceiling = gate(1, Strategy::DropNewest, 0);
         let inside = Arc::new(AtomicUsize::new(0));
-        let of_key = |ceiling: &Arc<Gate>| {
+        let of_key = |ceiling: &Holder| {
             let mut gate = gate(1, Strategy::DropNewest, 0);
-            Arc::get_mut(&mut gate).unwrap().above = Some(Arc::clone(ceiling));
+            gate.get_mut().unwrap().above = Some(ceiling.clone());
             gate
         };
-        let call = |gate: &Arc<Gate>, inside: &AtomicUsize| {
+        let call = |gate: &Holder, inside: &AtomicUsize| {
             let claim = gate.claim(None).expect("nobody else has this key");
             if let Ok(begun) = claim.begin() {
                 assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
@@ -24,7 +24,7 @@ fn two_keys_leave_nothing_behind_at_the_ceiling_that_one_of_them_found_full() {
         };
         let (one, other) = (of_key(&ceiling), of_key(&ceiling));
         let beside = {
-            let (one, inside) = (Arc::clone(&one), Arc::clone(&inside));
+            let (one, inside) = (one.clone(), Arc::clone(&inside));
             thread::spawn(move || call(&one, &inside))
         };
         call(&other, &inside);

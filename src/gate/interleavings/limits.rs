@@ -8,7 +8,7 @@ fn a_raised_limit_never_misses_a_waiter() {
         let gate = gate(1, Strategy::Block, 10);
         let permit = acquire(&gate, Kind::InCall).unwrap();
         let raises = {
-            let gate = Arc::clone(&gate);
+            let gate = gate.clone();
             thread::spawn(move || gate.set_limit(2))
         };
         drop(acquire(&gate, Kind::InCall).unwrap());
@@ -23,7 +23,7 @@ fn a_limit_lowered_meanwhile_is_not_exceeded() {
     model(|| {
         let gate = gate(2, Strategy::DropNewest, 0);
         let lowers = {
-            let gate = Arc::clone(&gate);
+            let gate = gate.clone();
             thread::spawn(move || {
                 gate.set_limit(1);
                 // From here on one more is only let in below the new limit.
@@ -54,14 +54,14 @@ fn two_samples_at_once_are_learned_one_after_the_other() {
     model(|| {
         let learner = Some(Learner::new(Count(0)));
         let gate = gate_with(2, Strategy::DropNewest, 0, None, learner);
-        let succeed = |gate: &Arc<Gate>| {
+        let succeed = |gate: &Holder| {
             gate.begin_or_reject(None)
                 .unwrap()
                 .permit()
                 .sample(Outcome::Success);
         };
         let other = {
-            let gate = Arc::clone(&gate);
+            let gate = gate.clone();
             thread::spawn(move || succeed(&gate))
         };
         succeed(&gate);
@@ -79,7 +79,7 @@ fn a_raised_limit_never_misses_a_parked_waiter() {
         let gate = gate(1, Strategy::Block, 10);
         let permit = acquire(&gate, Kind::Parked).unwrap();
         let raises = {
-            let gate = Arc::clone(&gate);
+            let gate = gate.clone();
             thread::spawn(move || gate.set_limit(2))
         };
         drop(acquire(&gate, Kind::Parked).unwrap());
@@ -99,7 +99,7 @@ fn a_waiter_finds_the_one_slot_that_a_lowered_limit_leaves() {
             acquire(&gate, Kind::InCall).unwrap(),
         ];
         let lowers = {
-            let gate = Arc::clone(&gate);
+            let gate = gate.clone();
             thread::spawn(move || gate.set_limit(1))
         };
         let releases = thread::spawn(move || drop(permits));
@@ -136,7 +136,7 @@ fn a_limit_set_by_hand_and_a_sample_leave_gate_and_algorithm_agreed() {
         let learner = Some(Learner::new(Follows(Arc::clone(&believed))));
         let gate = gate_with(2, Strategy::DropNewest, 0, None, learner);
         let sets = {
-            let gate = Arc::clone(&gate);
+            let gate = gate.clone();
             thread::spawn(move || gate.set_limit(7))
         };
         let mut permit = gate.begin_or_reject(None).unwrap().permit();

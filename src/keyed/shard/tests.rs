@@ -1,15 +1,15 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::*;
 use crate::{
     admission::Rules,
-    gate::{Name, Settings},
+    gate::{Gate, Holder, Name, Settings},
     strategy::Strategy,
 };
 
 const MOST: usize = 8;
 
-fn gate() -> Arc<Gate> {
+fn gate() -> Holder {
     let settings = Settings {
         name: Name::given(String::new()),
         max_keys: 1,
@@ -21,7 +21,7 @@ fn gate() -> Arc<Gate> {
         },
         remote: None,
     };
-    Arc::new(Gate::new(1, settings, None))
+    Holder::new(Gate::new(1, settings, None))
 }
 
 /// Far fewer hashes than keys, so that each of them is that of several.
@@ -34,7 +34,7 @@ fn each_key_finds_its_own_gate_whatever_has_come_and_gone() {
     let mut random = fastrand::Rng::with_seed(7);
     let mut shard = Shard::new(MOST);
     let mut held = HashMap::new();
-    let mut in_use: Vec<(u32, Arc<Gate>)> = Vec::new();
+    let mut in_use: Vec<(u32, Holder)> = Vec::new();
     let (mut evictions, mut refusals) = (0, 0);
     for _ in 0..20_000 {
         let key = random.u32(..30);
@@ -58,7 +58,7 @@ fn each_key_finds_its_own_gate_whatever_has_come_and_gone() {
                 let new = Held {
                     hash: hash(key),
                     key,
-                    gate: Arc::clone(&gate),
+                    gate: gate.clone(),
                 };
                 let mut evicted = None;
                 let (place, handed_back) = shard.insert(new, &mut evicted);
