@@ -61,12 +61,15 @@ pub(crate) enum Answer {
 /// not keep a pace above a thousand a second; with more of it, a process that had stood still would then storm.
 const LATE: Duration = Duration::from_millis(5);
 
+/// A rate that others use as well may have room earlier than it said, and nobody tells.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// The queue and its rules.
 #[derive(Debug)]
 pub(crate) struct Admission<T> {
     queue: Queue<T>,
     rules: Rules,
-    /// When there is room in the rates for the one in front, as far as is known.
+    /// When to look again whether there is room in the rates for the one in front.
     paced: Option<Duration>,
 }
 
@@ -83,6 +86,11 @@ impl<T> Admission<T> {
         self.queue.waiting()
     }
 
+    /// What those who wait ask for, all in all.
+    pub(crate) fn demanded(&self) -> u64 {
+        self.queue.demanded()
+    }
+
     /// How many are here without a slot, whether they wait or not.
     pub(crate) fn present(&self) -> usize {
         self.queue.present()
@@ -97,9 +105,10 @@ impl<T> Admission<T> {
         self.queue.next_due().into_iter().chain(self.paced).min()
     }
 
-    /// Whether the one in front waits for a rate, and for nothing but the time.
-    pub(crate) fn is_paced(&self) -> bool {
-        self.paced.is_some()
+    /// Whether somebody could go on at once who has not been called: a slot is free, or kept for one that may not come, and
+    /// nothing but that is waited for.
+    pub(crate) fn can_go_on(&self, room: &Room) -> bool {
+        self.paced.is_none() && (room.slots.read().free() > 0 || self.queue.has_reserved())
     }
 
     /// A rate has more room than was known, or the one in front is another: whoever is there now is looked at anew.
@@ -277,8 +286,12 @@ impl<T> Admission<T> {
         room.slots.set_waiting(false);
     }
 
-    /// Wakes everybody who waits, for where no timer can be had to find out who comes.
-    pub(crate) fn call_all(&mut self, now: Duration, wake: &mut Woken<T>) {
+    /// Wakes everybody who waits, for where no timer can be had to find out who comes. Nothing is kept for anybody then.
+    pub(crate) fn call_all(&mut self, room: &Room, now: Duration, wake: &mut Woken<T>) {
+        for ticket in self.queue.reserved() {
+            wake.extend(self.queue.call(ticket, now));
+            room.slots.give_back();
+        }
         for ticket in self.queue.uncalled() {
             wake.extend(match self.queue.kind(ticket) {
                 // It comes for sure; called, it would be out of the order in which slots are granted until it does.
@@ -321,7 +334,7 @@ impl<T> Admission<T> {
                 Err(Full::Rate(Short::Wait(wait))) => {
                     let due = at.saturating_add(wait.max(Duration::from_nanos(1)));
                     if due > now {
-                        self.paced = Some(due);
+                        self.paced = Some(due.min(now.saturating_add(LOOK_AGAIN)));
                         return;
                     }
                     at = due;

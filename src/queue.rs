@@ -107,6 +107,8 @@ pub(crate) struct Queue<T> {
     entries: BTreeMap<Ticket, Entry<T>>,
     /// Those in `Waiting`.
     uncalled: BTreeSet<Ticket>,
+    /// What they ask for, all in all.
+    demanded: u128,
     /// Those in `Called` or `Reserved`, in the order of the calls; stale pairs are passed over.
     calls: VecDeque<(Duration, Ticket)>,
     called: usize,
@@ -121,6 +123,7 @@ impl<T> Queue<T> {
         Self {
             entries: BTreeMap::new(),
             uncalled: BTreeSet::new(),
+            demanded: 0,
             calls: VecDeque::new(),
             called: 0,
             with_slot: 0,
@@ -133,6 +136,11 @@ impl<T> Queue<T> {
     /// How many wait. Those that were called and did not come are not counted, lest they fill the queue.
     pub(crate) fn waiting(&self) -> usize {
         self.uncalled.len() + self.called
+    }
+
+    /// What those ask for that have not been called, all in all.
+    pub(crate) fn demanded(&self) -> u64 {
+        u64::try_from(self.demanded).unwrap_or(u64::MAX)
     }
 
     /// How many are here and have no slot yet, whether they wait, are absent or have a refusal to collect.
@@ -185,6 +193,7 @@ impl<T> Queue<T> {
             },
         );
         self.uncalled.insert(ticket);
+        self.demanded += u128::from(demand.cost());
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, ticket));
         }
@@ -286,6 +295,21 @@ impl<T> Queue<T> {
         self.uncalled.iter().copied().collect()
     }
 
+    /// Everybody for whom a slot is kept.
+    pub(crate) fn reserved(&self) -> Vec<Ticket> {
+        let reserved = |ticket: &Ticket| {
+            let entry = self.entries.get(ticket);
+            entry.is_some_and(|entry| matches!(entry.state, State::Reserved(_)))
+        };
+        let called = self.calls.iter().map(|(_, ticket)| *ticket);
+        let tickets: BTreeSet<_> = called.filter(reserved).collect();
+        tickets.into_iter().collect()
+    }
+
+    pub(crate) fn has_reserved(&self) -> bool {
+        !self.reserved().is_empty()
+    }
+
     /// When the queue wants to be looked at again, whatever else happens.
     pub(crate) fn next_due(&mut self) -> Option<Duration> {
         let call = self.first_call().map(|(called, _)| called + GRACE);
@@ -331,8 +355,7 @@ impl<T> Queue<T> {
         match state {
             State::Waiting => {
                 self.uncalled.insert(ticket);
-                // One that was absent, or had a slot kept for it, waits once more.
-                self.peak = self.peak.max(self.uncalled.len() + self.called);
+                self.demanded += u128::from(entry.demand.cost());
             }
             State::Called(at) => {
                 self.called += 1;
@@ -345,6 +368,8 @@ impl<T> Queue<T> {
             State::Granted(_) => self.with_slot += 1,
             State::Absent | State::Refused(_) => {}
         }
+        // One that was absent, or had a slot kept for it, may wait once more.
+        self.peak = self.peak.max(self.uncalled.len() + self.called);
         if let Some(deadline) = entry.deadline {
             if !state.is_answered() {
                 self.deadlines.insert((deadline, ticket));
@@ -361,6 +386,7 @@ impl<T> Queue<T> {
         match entry.state {
             State::Waiting => {
                 self.uncalled.remove(&ticket);
+                self.demanded -= u128::from(entry.demand.cost());
             }
             State::Called(_) => self.called -= 1,
             State::Granted(_) | State::Reserved(_) => self.with_slot -= 1,

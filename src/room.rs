@@ -6,11 +6,13 @@
 
 use std::{cmp::Ordering, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
     ConfigError, Demand, Reason,
     contained::contained,
     limit::Sample,
-    rate::{Rate, Short},
+    rate::{Rate, Shift, Short},
     slots::{Slots, Turn, Word},
     sync::{self, AtomicBool, Mutex, lock},
 };
@@ -35,8 +37,9 @@ struct Rates {
 #[derive(Debug)]
 struct Kept {
     rate: Box<dyn Rate>,
+    /// From the gate's times to the rate's.
+    shift: Shift,
     learns: bool,
-    most: u64,
     broken: AtomicBool,
 }
 
@@ -93,6 +96,15 @@ impl Room {
         Ok(())
     }
 
+    /// Times are measured from when the gate was made, and it was at `born`.
+    pub(crate) fn measure_from(&mut self, born: Instant) {
+        for kept in self.rates.iter_mut().flat_map(|rates| &mut rates.list) {
+            if let Some(epoch) = kept.rate.epoch() {
+                kept.shift = epoch.shift(born);
+            }
+        }
+    }
+
     #[inline]
     pub(crate) fn has_rates(&self) -> bool {
         self.rates.is_some()
@@ -105,14 +117,8 @@ impl Room {
     /// How each rate stands.
     #[cfg(any(feature = "http", all(test, not(backpressure_loom))))]
     pub(crate) fn quotas(&self, now: Duration) -> impl Iterator<Item = crate::rate::Quota> + '_ {
-        let quota = move |kept: &Kept| kept.with(|rate| rate.quota(now));
+        let quota = move |kept: &Kept| kept.at(now, |rate, now| rate.quota(now));
         self.rates().iter().filter_map(quota)
-    }
-
-    /// The most that can be spent at once, of the first.
-    pub(crate) fn most(&self) -> usize {
-        let most = self.rates().first().map_or(0, |kept| kept.most);
-        usize::try_from(most).unwrap_or(usize::MAX)
     }
 
     /// The rate in force, of the first.
@@ -123,7 +129,7 @@ impl Room {
     /// Changes the first rate.
     pub(crate) fn set_per_second(&self, now: Duration, per_second: f64) {
         if let Some(kept) = self.rates().first() {
-            kept.with(|rate| rate.set_per_second(now, per_second));
+            kept.at(now, |rate, now| rate.set_per_second(now, per_second));
         }
     }
 
@@ -141,6 +147,33 @@ impl Room {
         }
     }
 
+    /// When there is room in every rate for one who asks for `demand` behind `waiting` others, who ask for `ahead` all in all: of
+    /// the rate that takes longest, how long that is and the most that can be spent there at once.
+    pub(crate) fn outlook(
+        &self,
+        now: Duration,
+        demand: Demand,
+        waiting: usize,
+        ahead: u64,
+    ) -> Option<(Duration, u64)> {
+        // A rate says what one request costs, so that the others' are taken for equal.
+        let each = Demand::of(ahead.div_ceil(waiting.max(1) as u64));
+        let outlook = |rate: &dyn Rate, now| {
+            let wait = match rate.check(now, rate.cost(&demand)) {
+                Err(Short::Wait(wait)) => wait,
+                _ => Duration::ZERO,
+            };
+            let before = waiting as f64 * rate.cost(&each) as f64 / rate.per_second();
+            let before = match waiting {
+                0 => Duration::ZERO,
+                _ => Duration::try_from_secs_f64(before).unwrap_or(Duration::MAX),
+            };
+            (wait.saturating_add(before), rate.quota(now).limit)
+        };
+        let outlooks = self.rates().iter().filter_map(|kept| kept.at(now, outlook));
+        outlooks.max_by_key(|(wait, _)| *wait)
+    }
+
     /// Whether there is room in every rate; if not, what is lacked the longest.
     pub(crate) fn check_rates(&self, now: Duration, demand: Demand) -> Result<(), Short> {
         self.rates
@@ -156,14 +189,16 @@ impl Room {
 
     pub(crate) fn refund(&self, now: Duration, spent: Duration, demand: Demand) {
         for kept in self.rates() {
-            kept.with(|rate| rate.refund(now, spent, rate.cost(&demand)));
+            let spent = kept.shift.of(spent);
+            kept.at(now, |rate, now| rate.refund(now, spent, rate.cost(&demand)));
         }
     }
 
     /// What was spent at `spent` for `reserved` turned out to be for `actual`.
     pub(crate) fn settle(&self, now: Duration, spent: Duration, reserved: Demand, actual: Demand) {
         for kept in self.rates() {
-            kept.with(|rate| {
+            let spent = kept.shift.of(spent);
+            kept.at(now, |rate, now| {
                 let (reserved, actual) = (rate.cost(&reserved), rate.cost(&actual));
                 match actual.cmp(&reserved) {
                     Ordering::Greater => rate.owe(now, actual - reserved),
@@ -183,9 +218,9 @@ impl Room {
     pub(crate) fn observe(&self, sample: &Sample) -> bool {
         let mut moved = false;
         for kept in self.rates().iter().filter(|kept| kept.learns) {
-            let has_moved = kept.with(|rate| {
+            let has_moved = kept.at(sample.at, |rate, at| {
                 let before = rate.per_second();
-                rate.observe(sample);
+                rate.observe(&Sample { at, ..*sample });
                 rate.per_second() != before
             });
             moved |= has_moved == Some(true);
@@ -196,7 +231,7 @@ impl Room {
 
 impl Rates {
     fn check(&self, now: Duration, demand: Demand) -> Result<(), Short> {
-        let check = |kept: &Kept| kept.with(|rate| rate.check(now, rate.cost(&demand)));
+        let check = |kept: &Kept| kept.at(now, |rate, now| rate.check(now, rate.cost(&demand)));
         let lacking = self.list.iter().filter_map(|kept| check(kept)?.err());
         match lacking.reduce(longer) {
             Some(short) => Err(short),
@@ -208,7 +243,7 @@ impl Rates {
         // Before anything is spent: it would be missing for others until it was given back.
         slots.look(turn).map_err(Full::Slots)?;
         for (nth, kept) in self.list.iter().enumerate() {
-            let spent = kept.with(|rate| rate.spend(now, rate.cost(&demand)));
+            let spent = kept.at(now, |rate, now| rate.spend(now, rate.cost(&demand)));
             if let Some(Err(short)) = spent {
                 // It has more than one gate, and another was quicker.
                 self.unspend(nth, now, demand);
@@ -224,7 +259,7 @@ impl Rates {
 
     fn unspend(&self, first: usize, now: Duration, demand: Demand) {
         for kept in &self.list[..first] {
-            kept.with(|rate| rate.refund(now, now, rate.cost(&demand)));
+            kept.at(now, |rate, now| rate.refund(now, now, rate.cost(&demand)));
         }
     }
 }
@@ -233,7 +268,7 @@ impl Kept {
     fn new(rate: Box<dyn Rate>) -> Self {
         Self {
             learns: rate.learns(),
-            most: rate.quota(Duration::ZERO).limit,
+            shift: Shift::default(),
             rate,
             broken: AtomicBool::new(false),
         }
@@ -250,6 +285,12 @@ impl Kept {
             self.broken.store(true, sync::Ordering::Relaxed);
         }
         result
+    }
+
+    /// Likewise, at a time of the gate's.
+    #[inline]
+    fn at<R>(&self, time: Duration, f: impl FnOnce(&dyn Rate, Duration) -> R) -> Option<R> {
+        self.with(|rate| f(rate, self.shift.of(time)))
     }
 }
 

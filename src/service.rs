@@ -88,9 +88,8 @@ where
             Waits::Ready => {
                 if self.parked.is_refused() {
                     let inner = &mut self.inner;
-                    self.parked
-                        .reconsider(|| matches!(inner.poll_ready(cx), Poll::Ready(Ok(()))));
-                    return Poll::Ready(Ok(()));
+                    let reconsidered = self.parked.reconsider(|| inner.poll_ready(cx));
+                    return Poll::Ready(reconsidered.map_err(|error| self.protocol.error(error)));
                 }
                 ready!(self.parked.poll(cx));
                 if self.parked.is_refused() {

@@ -138,7 +138,8 @@ impl Model {
             Op::Pass(millis) => self.core.pass(MILLI * millis as u32),
             Op::Turn => self.core.run(|a, room, now, wake| a.turn(room, now, wake)),
             Op::CallAll => {
-                self.core.run(|a, _, now, wake| a.call_all(now, wake));
+                self.core
+                    .run(|a, room, now, wake| a.call_all(room, now, wake));
                 self.flag_lingers = true;
                 for known in self.waiters.values_mut() {
                     known.nudged |= known.kind == Kind::InCall;

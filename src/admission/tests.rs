@@ -387,7 +387,7 @@ fn where_there_is_no_timer_the_longest_waiter_is_still_the_one_evicted() {
     let mut core = Core::new(1, rules(Strategy::DropOldest, 1));
     core.arrive(Kind::InCall);
     let (oldest, token) = core.wait(Kind::InCall);
-    core.run(|a, _, now, wake| a.call_all(now, wake));
+    core.run(|a, room, now, wake| a.call_all(room, now, wake));
     assert!(core.woken.contains(&token));
     core.wait(Kind::InCall);
     assert_eq!(core.admission.waiting(), 1);
@@ -413,4 +413,24 @@ fn who_was_absent_and_waits_again_is_in_the_peak() {
     assert_eq!(core.ask(Kind::Parked, absent).0, Answer::Waiting);
     assert_eq!(core.admission.waiting(), 2);
     assert_eq!(core.admission.peak_waiting(), 2);
+}
+
+#[test]
+fn where_there_is_no_timer_nothing_is_kept_for_one_that_may_not_come() {
+    let mut core = Core::new(1, rules(Strategy::Block, 10));
+    core.arrive(Kind::Parked);
+    let (proven, _) = core.wait(Kind::Parked);
+    core.release();
+    core.arrive(Kind::Parked);
+    assert_eq!(core.ask(Kind::Parked, proven).0, Answer::Waiting);
+    let (live, token) = core.wait(Kind::Parked);
+    core.release();
+    assert!(core.admission.can_go_on(&core.room), "a slot is kept");
+    core.run(|a, room, now, wake| a.call_all(room, now, wake));
+    assert!(core.woken.contains(&token));
+    assert!(matches!(
+        core.ask(Kind::Parked, live).0,
+        Answer::Admitted { .. }
+    ));
+    assert!(!core.admission.can_go_on(&core.room));
 }

@@ -55,6 +55,7 @@ impl Gate {
     pub(crate) fn put_under(&mut self, above: &Holder) {
         self.settings.name = above.settings.name.clone();
         self.clock = above.clock;
+        self.room.measure_from(self.clock.born());
         self.above = Some(above.clone());
     }
 

@@ -1,12 +1,14 @@
 //! How a request is let in, has to wait or is turned away.
 
-use std::{task::Waker, time::Duration};
+use std::{mem, task::Waker, time::Duration};
 
 use super::{
     Begun, Claim, Found, Gate, Holder, Learner, Slot, Waiter,
     line::discard,
     permit::{Pupil, Started},
     slot::Spent,
+    usher,
+    watch::Lack,
 };
 use crate::{Demand, Rejected, admission::Arrival, queue::Kind, room::Full, slots::Turn};
 
@@ -68,8 +70,12 @@ impl Holder {
             self.note_full();
         }
         let mut waker = Some(waker.clone());
-        let (arrival, now) = self.with_queue(|admission, room, now, wake| {
-            let demand = demand.unwrap_or_default();
+        let mut runtime = usher::runtime();
+        let (arrival, now) = self.with_line(|line, room, now, wake| {
+            if runtime.is_some() {
+                mem::swap(&mut line.runtime, &mut runtime);
+            }
+            let (admission, demand) = (&mut line.admission, demand.unwrap_or_default());
             let arrival = admission.arrive(room, kind, demand, now, &mut waker, wake);
             (arrival, now)
         });
@@ -134,7 +140,10 @@ impl Gate {
     /// Counts a refusal, which in the shadow is none.
     #[cold]
     fn full(&self, full: Full, demand: Option<Demand>) -> Result<(u32, Option<Spent>), Rejected> {
-        let rejected = self.reject(full.reason(), Duration::ZERO, full.short());
+        let lack = full
+            .short()
+            .map(|short| Lack::here(short, demand.unwrap_or_default()));
+        let rejected = self.reject(full.reason(), Duration::ZERO, lack);
         if !self.settings.shadow {
             return Err(rejected);
         }

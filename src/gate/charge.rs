@@ -21,7 +21,8 @@ use crate::{
 /// When the response has ended, was dropped or failed, the rates are settled with what was said last: what is missing is
 /// owed, and is worked off before anybody else is let in; what was too much is given back. A correction that comes even later
 /// counts at once, but not where a rate is shared by many machines. Left alone, the charge stays what it was, also if the caller leaves: the work was begun.
-/// A request that is exempt has none. One that only the shadow lets in has one that settles nothing.
+/// A request that is exempt has none. Of several layers that charge, one inside the other, it is the innermost's, and what the others
+/// were told to reserve stays so. One that only the shadow lets in has one that settles nothing.
 ///
 /// ```
 /// use axum::Extension;
@@ -105,8 +106,9 @@ impl Charge {
         if let Some(above) = shared.above.get() {
             above.set(cost);
         }
-        shared.actual.store(cost, Ordering::SeqCst);
-        if shared.ended.load(Ordering::SeqCst) {
+        shared.actual.store(cost, Ordering::Release);
+        // Not a mere load: either this is seen by whoever ends it, or the end is seen here.
+        if shared.ended.fetch_or(false, Ordering::AcqRel) {
             shared.settle();
         }
     }
@@ -130,7 +132,7 @@ impl Charge {
     /// The response has ended.
     pub(super) fn end(&self) {
         let shared = &*self.shared;
-        shared.ended.store(true, Ordering::SeqCst);
+        shared.ended.swap(true, Ordering::AcqRel);
         shared.settle();
         let receipt = lock(&shared.receipt).take();
         if let Some(receipt) = receipt.filter(|_| self.get() != shared.reserved) {
@@ -143,11 +145,18 @@ impl Charge {
 }
 
 impl Shared {
-    /// Tells the rates what they have not been told. Of two that do so at once each tells its own part.
+    /// Tells the rates what they have not been told. Of two that do so at once each tells its own part, and the one that was
+    /// overtaken between reading and telling finds that out and tells the rest.
     fn settle(&self) {
-        let actual = self.actual.load(Ordering::SeqCst);
-        let before = self.settled.swap(actual, Ordering::SeqCst);
-        if let Some(spent) = self.spent.filter(|_| before != actual) {
+        let Some(spent) = self.spent else {
+            return;
+        };
+        loop {
+            let actual = self.actual.load(Ordering::Acquire);
+            let before = self.settled.swap(actual, Ordering::AcqRel);
+            if before == actual {
+                return;
+            }
             let (before, actual) = (Demand::of(before), Demand::of(actual));
             self.gate.settle(spent, before, actual);
         }

@@ -18,6 +18,10 @@ impl Clock {
         }
     }
 
+    pub(crate) fn born(&self) -> Instant {
+        self.born
+    }
+
     #[cfg(not(backpressure_loom))]
     #[allow(clippy::disallowed_methods, reason = "the one place")]
     #[inline]

@@ -19,16 +19,13 @@
 
 #![allow(unsafe_code, reason = "an uncounted pointer")]
 
-use std::{
-    fmt,
-    mem::{self, ManuallyDrop},
-    ops::Deref,
-    ptr,
-    sync::Arc,
-};
+use std::{fmt, mem::ManuallyDrop, ops::Deref, ptr, sync::Arc};
 
 use super::Gate;
-use crate::{limit::Outcome, sync::Ordering};
+use crate::{
+    limit::Outcome,
+    sync::{Ordering, fence},
+};
 
 /// Holds a gate, and may let requests in there.
 pub struct Holder(ManuallyDrop<Arc<Gate>>);
@@ -38,12 +35,21 @@ impl Holder {
         Self(ManuallyDrop::new(Arc::new(gate)))
     }
 
-    /// The gate, if nobody else has to do with it: no holder, no permit, nothing that would look at it later.
-    pub(crate) fn get_mut(&mut self) -> Option<&mut Gate> {
+    /// Whether nobody else has to do with the gate: no holder, no permit, no charge that may yet be corrected. Holds as long as
+    /// this holder is not cloned or used.
+    pub(crate) fn is_alone(&self) -> bool {
         // The order matters: who is alone in holding it lets nobody else in meanwhile.
         let alone = self.0.holders.load(Ordering::Acquire) == 1
-            && self.0.room.slots.read().in_flight() == 0;
-        if !alone {
+            && self.0.room.slots.read().in_flight() == 0
+            && Arc::strong_count(&self.0) == 1;
+        // Pairs with the end of the last that was counted by the `Arc`.
+        fence(Ordering::Acquire);
+        alone
+    }
+
+    /// The gate, if this is all there is of it.
+    pub(crate) fn get_mut(&mut self) -> Option<&mut Gate> {
+        if !self.is_alone() {
             return None;
         }
         #[cfg(backpressure_loom)]
@@ -113,9 +119,9 @@ impl Lent {
     }
 
     /// From now on it is counted, and need not be a slot's any more.
-    #[cfg(any(feature = "http", test))]
+    #[cfg(any(feature = "http", all(test, backpressure_loom)))]
     pub(super) fn keep(&mut self) {
-        mem::forget(Arc::clone(self));
+        std::mem::forget(Arc::clone(self));
     }
 
     /// # Safety

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, task::Waker, time::Duration};
 
-use super::{Gate, usher::Usher};
+use super::{
+    Gate,
+    usher::{Runtime, Usher},
+};
 use crate::{
     admission::{Admission, Rules, Woken},
     contained::contained,
@@ -18,6 +21,8 @@ pub(super) struct Line {
     pub(super) admission: Admission<Waker>,
     /// When the usher looks next; `None` while there is none.
     usher_due: Option<Duration>,
+    /// Of the last that came to wait. An usher can be sent there when a permit comes back on a thread that has none.
+    pub(super) runtime: Option<Runtime>,
 }
 
 /// What has to be done about the usher once the queue's lock is free.
@@ -32,6 +37,7 @@ impl Line {
         Self {
             admission: Admission::new(rules),
             usher_due: None,
+            runtime: None,
         }
     }
 
@@ -93,22 +99,30 @@ impl Gate {
     fn call_all(self: &Arc<Self>) {
         let now = self.clock.now();
         let mut wake = Woken::new();
-        lock(&self.queue).admission.call_all(now, &mut wake);
+        lock(&self.queue)
+            .admission
+            .call_all(&self.room, now, &mut wake);
         wake_all(wake);
     }
 
     /// Does something about the queue, wakes those it concerns, and sees to it that the queue is looked at in time.
-    ///
-    /// Nothing of anybody else's runs under the lock.
     pub(super) fn with_queue<R>(
         self: &Arc<Self>,
         f: impl FnOnce(&mut Admission<Waker>, &Room, Duration, &mut Woken<Waker>) -> R,
+    ) -> R {
+        self.with_line(|line, room, now, wake| f(&mut line.admission, room, now, wake))
+    }
+
+    /// Likewise. Of what is anybody else's only rates run under the lock.
+    pub(super) fn with_line<R>(
+        self: &Arc<Self>,
+        f: impl FnOnce(&mut Line, &Room, Duration, &mut Woken<Waker>) -> R,
     ) -> R {
         let now = self.clock.now();
         let mut wake = Woken::new();
         let (result, errand) = {
             let mut line = lock(&self.queue);
-            let result = f(&mut line.admission, &self.room, now, &mut wake);
+            let result = f(&mut line, &self.room, now, &mut wake);
             self.count_waiting(&line);
             (result, line.errand())
         };
@@ -126,8 +140,8 @@ impl Gate {
         let Some(usher) = Usher::at_hand(self) else {
             // Nobody would find out that one who was called does not come. For a time that has not come nobody is woken: all would
             // be told to wait on, and send for an usher again.
-            let paced = lock(&self.queue).admission.is_paced();
-            if !paced && self.room.slots.read().free() > 0 {
+            let can_go_on = lock(&self.queue).admission.can_go_on(&self.room);
+            if can_go_on {
                 self.call_all();
             }
             return;
@@ -150,6 +164,8 @@ impl Gate {
         let now = line.admission.waiting();
         // Under the queue's lock, so that the sum above misses nothing.
         let before = self.waiting.swap(now, Ordering::Relaxed);
+        self.demanded
+            .store(line.admission.demanded(), Ordering::Relaxed);
         if let Some(above) = &self.above {
             above.waiting_below(before, now);
         }

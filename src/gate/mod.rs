@@ -94,6 +94,8 @@ pub struct Gate {
     /// Those that came and were neither let in nor refused: they left while they waited, or were ready and never called.
     left: AtomicU64,
     waiting: AtomicUsize,
+    /// What they ask for, all in all.
+    demanded: AtomicU64,
     clock: Clock,
     /// Of a key's gate: the one that all keys share.
     above: Option<Holder>,
@@ -132,6 +134,7 @@ impl Gate {
             rejected: AtomicU64::new(0),
             left: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
+            demanded: AtomicU64::new(0),
             hint_nanos: AtomicU64::new(pace::UNKNOWN.as_nanos() as u64),
             queue: Mutex::new(Line::new(settings.rules)),
             settings,
@@ -159,7 +162,9 @@ impl Gate {
     /// One more rate that a request has to find room in.
     pub(crate) fn add_rate(&mut self, rate: Box<dyn Rate>) -> Result<(), ConfigError> {
         let limited = self.room.slots.read().limit() < MAX_LIMIT || self.learner.is_some();
-        self.room.add(rate, limited)
+        self.room.add(rate, limited)?;
+        self.room.measure_from(self.clock.born());
+        Ok(())
     }
 
     /// To be called after the rules have changed.
@@ -242,7 +247,8 @@ impl Gate {
 
     /// A rate may have more room than those who wait know.
     fn more_room(self: &Arc<Self>) {
-        if self.room.slots.read().waiting() {
+        // The latest, since whoever joins the queue meanwhile may not see what has changed.
+        if self.room.slots.read_latest().waiting() {
             self.with_queue(|admission, room, now, wake| admission.more_room(room, now, wake));
         }
     }

@@ -96,19 +96,29 @@ impl Parked {
     }
 
     /// An instance that is to be refused and is asked again may find that a slot is free by now; a refusal would help nobody
-    /// then. But having said that it is ready, it must not become pending, so that the slot goes back unless `ready` as well.
+    /// then. But having said that it is ready, it must not become pending, so that the slot goes back unless the service is
+    /// `ready` as well.
+    ///
+    /// # Errors
+    ///
+    /// That of a service which is no more.
     #[cold]
-    pub(crate) fn reconsider(&mut self, ready: impl FnOnce() -> bool) {
+    pub(crate) fn reconsider<E>(
+        &mut self,
+        ready: impl FnOnce() -> Poll<Result<(), E>>,
+    ) -> Result<(), E> {
         let Some(in_flight) = self.gate.try_take(Turn::Open) else {
-            return;
+            return Ok(());
         };
         let slot = Slot::new(self.gate.clone(), in_flight, None);
         // A slot that goes back unused counts itself among those that left.
         self.gate.not_refused_early();
-        if ready() {
-            self.slot = slot.keep();
+        if let Poll::Ready(ready) = ready() {
             self.state = State::Idle;
+            ready?;
+            self.slot = slot.keep();
         }
+        Ok(())
     }
 
     /// The inner service is no more: what was held for the next call goes back.

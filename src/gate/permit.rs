@@ -136,7 +136,7 @@ impl Permit {
     }
 
     /// Gives the slot back before the request is over. As far as is known it ends with `outcome`.
-    #[cfg(any(feature = "http", test))]
+    #[cfg(any(feature = "http", all(test, backpressure_loom)))]
     pub(crate) fn release(&mut self, outcome: Outcome) {
         if !self.sampled {
             self.outcome = outcome;

@@ -11,6 +11,7 @@ use super::{
     Charge, Gate, Holder,
     hold::Lent,
     permit::{Permit, Rare, Started},
+    watch::Lack,
 };
 use crate::{
     Demand, Reason, Rejected,
@@ -254,15 +255,19 @@ impl Slot {
 
     /// What it answered. Refused there, a request takes nothing here.
     pub(crate) fn decided(&mut self, decision: Decision) -> Result<(), Rejected> {
-        let (reason, short) = match decision {
+        let (reason, lack) = match decision {
             Decision::Admitted { receipt, .. } => {
                 self.receipt = Some(receipt);
                 return Ok(());
             }
-            Decision::Short { short, .. } => (Full::Rate(short).reason(), Some(short)),
+            Decision::Short { short, quota } => {
+                let demand = self.spent.map(Spent::demand).unwrap_or_default();
+                let lack = Lack::elsewhere(short, demand, quota);
+                (Full::Rate(short).reason(), Some(lack))
+            }
             Decision::Unavailable => (Reason::Unavailable, None),
         };
-        let rejected = self.gate.reject(reason, Duration::ZERO, short);
+        let rejected = self.gate.reject(reason, Duration::ZERO, lack);
         if self.gate.settings.shadow {
             return Ok(());
         }

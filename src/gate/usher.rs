@@ -10,11 +10,13 @@ use std::{
     time::Duration,
 };
 
+#[cfg(not(backpressure_loom))]
+pub(super) use tokio::runtime::Handle as Runtime;
 use tokio::sync::Notify;
 
 use super::{Gate, clock::Clock};
 #[cfg(not(backpressure_loom))]
-use crate::sync::Ordering;
+use crate::sync::{Ordering, lock};
 
 pub(super) struct Usher {
     gate: Weak<Gate>,
@@ -24,13 +26,15 @@ pub(super) struct Usher {
     earlier: Arc<Notify>,
     /// Still on duty: whatever ends it now must not leave the queue to itself.
     on_duty: bool,
+    /// Whether its timer is being set, at which tokio panics where there is none.
+    sets_timer: bool,
 }
 
 /// Where an usher can be sent from.
 #[cfg(not(backpressure_loom))]
 pub(super) struct AtHand<'a> {
     gate: &'a Arc<Gate>,
-    runtime: tokio::runtime::Handle,
+    runtime: Runtime,
 }
 
 /// Under the model checker the usher is a thread, to which every time has come.
@@ -39,14 +43,28 @@ pub(super) struct AtHand<'a> {
     gate: &'a Arc<Gate>,
 }
 
+#[cfg(backpressure_loom)]
+pub(super) type Runtime = std::convert::Infallible;
+
+/// The one that this thread runs.
+#[cfg(not(backpressure_loom))]
+pub(super) fn runtime() -> Option<Runtime> {
+    Runtime::try_current().ok()
+}
+
+#[cfg(backpressure_loom)]
+pub(super) fn runtime() -> Option<Runtime> {
+    None
+}
+
 impl Usher {
-    /// `None` where there is no runtime to run it, or one that has no timer.
+    /// `None` where there is no runtime to run it, neither here nor where those who wait came from, or one that has no timer.
     #[cfg(not(backpressure_loom))]
     pub(super) fn at_hand(gate: &Arc<Gate>) -> Option<AtHand<'_>> {
         if gate.no_timer.load(Ordering::Relaxed) {
             return None;
         }
-        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        let runtime = runtime().or_else(|| lock(&gate.queue).runtime.clone())?;
         Some(AtHand { gate, runtime })
     }
 
@@ -60,7 +78,10 @@ impl Usher {
         loop {
             match self.clock.at(self.due) {
                 Some(due) => {
-                    let _ = tokio::time::timeout_at(due, self.earlier.notified()).await;
+                    self.sets_timer = true;
+                    let ring = tokio::time::timeout_at(due, self.earlier.notified());
+                    self.sets_timer = false;
+                    let _ = ring.await;
                 }
                 None => self.earlier.notified().await,
             }
@@ -86,6 +107,7 @@ impl AtHand<'_> {
             due,
             earlier: Arc::clone(&self.gate.earlier),
             on_duty: true,
+            sets_timer: false,
         };
         self.runtime.spawn(usher.run());
     }
@@ -106,7 +128,7 @@ impl Drop for Usher {
     fn drop(&mut self) {
         if self.on_duty {
             if let Some(gate) = self.gate.upgrade() {
-                gate.usher_lost(std::thread::panicking());
+                gate.usher_lost(self.sets_timer);
             }
         }
     }

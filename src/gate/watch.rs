@@ -7,7 +7,7 @@ use crate::{
     BackpressureMetrics, Demand, Reason, Rejected, events,
     limit::MAX_LIMIT,
     pace::{self, Counts, Pace},
-    rate::Short,
+    rate::{Quota, Short},
     slots::Word,
     sync::{Ordering, lock},
 };
@@ -28,25 +28,45 @@ pub(super) struct Watch {
     last_full: Option<Duration>,
 }
 
+/// What a rate had no room for.
+pub(crate) struct Lack {
+    short: Short,
+    demand: Demand,
+    /// The most that can be spent at once of one that is counted elsewhere; 0 where that is not known.
+    elsewhere: Option<u64>,
+}
+
+impl Lack {
+    pub(super) fn here(short: Short, demand: Demand) -> Self {
+        Self {
+            short,
+            demand,
+            elsewhere: None,
+        }
+    }
+
+    pub(super) fn elsewhere(short: Short, demand: Demand, quota: Option<Quota>) -> Self {
+        Self {
+            elsewhere: Some(quota.map_or(0, |quota| quota.limit)),
+            ..Self::here(short, demand)
+        }
+    }
+}
+
 impl Gate {
-    /// Counts a refusal and says when to come back. `short` is what a rate lacked, if it was a rate that did.
-    pub(crate) fn reject(
-        &self,
-        reason: Reason,
-        waited: Duration,
-        short: Option<Short>,
-    ) -> Rejected {
+    /// Counts a refusal and says when to come back, and what a rate lacked, if it was a rate that did.
+    pub(crate) fn reject(&self, reason: Reason, waited: Duration, lack: Option<Lack>) -> Rejected {
         let nth = self.rejected.fetch_add(1, Ordering::Relaxed);
         let limit = self.room.slots.read().limit();
-        let rejected = match (reason, short) {
+        let rejected = match (reason, lack) {
             // This gate will not let anybody in again; what takes over will, and there is no telling how fast.
             (Reason::Draining, _) => {
                 let hint = pace::jittered(pace::UNKNOWN, self.seed.wrapping_add(nth));
                 Rejected::new(reason, hint, limit, waited)
             }
-            (_, Some(short)) => {
+            (_, Some(lack)) => {
                 self.note_full();
-                self.short(reason, waited, short)
+                self.lacking(reason, waited, lack)
             }
             (_, None) => {
                 let first = self.note_full();
@@ -84,27 +104,29 @@ impl Gate {
         waited: Duration,
         demand: Option<Demand>,
     ) -> Rejected {
-        let short = self.room.has_rates().then(|| {
-            let now = self.clock.now();
-            self.room.check_rates(now, demand.unwrap_or_default()).err()
+        let demand = demand.unwrap_or_default();
+        let lack = self.room.has_rates().then(|| {
+            let short = self.room.check_rates(self.clock.now(), demand).err()?;
+            Some(Lack::here(short, demand))
         });
-        self.reject(reason, waited, short.flatten())
+        self.reject(reason, waited, lack.flatten())
     }
 
     /// A rate tells exactly when there is room for one more: nothing is spread here. Those who wait come first.
-    fn short(&self, reason: Reason, waited: Duration, short: Short) -> Rejected {
-        match short {
-            Short::Never { most } => {
-                let most = usize::try_from(most).unwrap_or(usize::MAX);
-                Rejected::new(reason, Duration::MAX, most, waited).by_rate()
+    fn lacking(&self, reason: Reason, waited: Duration, lack: Lack) -> Rejected {
+        let (hint, most) = match (lack.short, lack.elsewhere) {
+            (Short::Never { most }, _) => (Duration::MAX, most),
+            (Short::Wait(wait), Some(most)) => (wait, most),
+            (Short::Wait(wait), None) => {
+                let ahead = self.demanded.load(Ordering::Relaxed);
+                let (now, waiting) = (self.clock.now(), self.waiting());
+                let outlook = self.room.outlook(now, lack.demand, waiting, ahead);
+                // By now there may be room, but whoever is refused for a rate is told a time.
+                outlook.map_or((wait, 0), |(hint, most)| (hint.max(wait), most))
             }
-            Short::Wait(wait) => {
-                let ahead = self.waiting() as f64 / self.room.per_second().unwrap_or(f64::INFINITY);
-                let ahead = Duration::try_from_secs_f64(ahead).unwrap_or(Duration::MAX);
-                let hint = wait.saturating_add(ahead);
-                Rejected::new(reason, hint, self.room.most(), waited).by_rate()
-            }
-        }
+        };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        Rejected::new(reason, hint, most, waited).by_rate()
     }
 
     /// Somebody who waited in `poll_ready` was refused there; that is counted when the refused call is made, or never.

@@ -85,8 +85,8 @@ impl<K: Eq> Shard<K> {
             let nth = self.hand % self.held.len();
             self.hand = nth + 1;
             // Alone with it there is nobody in flight or waiting, and nobody can come before the lock is free.
-            let alone = self.held[nth].gate.get_mut();
-            if alone.is_some_and(|gate| gate.owes_nothing()) {
+            let gate = &self.held[nth].gate;
+            if gate.is_alone() && gate.owes_nothing() {
                 return Some(self.remove(nth));
             }
         }

@@ -147,7 +147,7 @@ impl Recording {
 
     pub(crate) fn rate(&self, gate: &Gate) {
         if let Some(handles) = self.handles(gate) {
-            handles.show_rate(gate);
+            contained(|| handles.show_rate(gate));
         }
     }
 

@@ -1,7 +1,10 @@
 use std::{fmt, num::NonZero, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, request, response};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_LENGTH, request,
+    response,
+};
 use http_body::Body;
 
 use super::{
@@ -351,6 +354,15 @@ where
             policy.tell_rates(gate, response.headers_mut());
         }
         response.extensions_mut().insert(rejected);
+        if head.method == Method::HEAD {
+            // HTTP/1 leaves the body away by itself, HTTP/2 does not.
+            let length = HeaderValue::from(response.body().len());
+            response
+                .headers_mut()
+                .entry(CONTENT_LENGTH)
+                .or_insert(length);
+            *response.body_mut() = Bytes::new();
+        }
         Ok(response.map(ResponseBody::refusal))
     }
 

@@ -5,7 +5,7 @@ mod tests;
 use std::{fmt, time::Duration};
 
 use self::course::{Course, Totals};
-use super::{Quota, Rate, Short, TokenBucket};
+use super::{Epoch, Quota, Rate, Short, TokenBucket};
 use crate::{
     ConfigError,
     config::at_least_one,
@@ -253,6 +253,10 @@ impl Rate for AdaptiveRate {
 
     fn quota(&self, now: Duration) -> Quota {
         self.bucket.quota(now)
+    }
+
+    fn epoch(&self) -> Option<&Epoch> {
+        self.bucket.epoch()
     }
 
     fn per_second(&self) -> f64 {

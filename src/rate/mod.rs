@@ -15,6 +15,7 @@
 //! nothing more until the window has passed.
 
 mod adaptive;
+mod epoch;
 mod remote;
 mod requests;
 mod shared;
@@ -25,8 +26,10 @@ use std::{fmt, time::Duration};
 
 use crate::{ConfigError, Demand, limit::Sample};
 
+pub(crate) use self::epoch::Shift;
 pub use self::{
     adaptive::AdaptiveRate,
+    epoch::Epoch,
     remote::{Deciding, Decision, OnUnavailable, Receipt, RemoteRate},
     requests::Requests,
     sliding_window::SlidingWindow,
@@ -35,7 +38,8 @@ pub use self::{
 
 /// Counts what starts per time, and says when there is room for more.
 ///
-/// All times are measured from one moment, such as when the gate was made. Calls come from many threads at once, and `now` may
+/// All times are measured from one moment: when the gate was made or, where several share a rate, the
+/// first of them ([`epoch`](Rate::epoch)). Calls come from many threads at once, and `now` may
 /// step back a little between them: a thread that read the clock earlier may come later.
 pub trait Rate: fmt::Debug + Send + Sync + 'static {
     /// Whether `cost` could be spent at `now`. Spends nothing.
@@ -84,6 +88,12 @@ pub trait Rate: fmt::Debug + Send + Sync + 'static {
     /// Whether samples are wanted.
     fn learns(&self) -> bool {
         false
+    }
+
+    /// By which several gates that use the same rate measure time from one moment. Unless this is implemented, each does so from the
+    /// moment when it was made, which is right for a rate of one gate.
+    fn epoch(&self) -> Option<&Epoch> {
+        None
     }
 
     /// Refuses settings that cannot work together. Called once, when the layer is made.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Quota, Rate, Short, shared::forward};
+use super::{Epoch, Quota, Rate, Short, shared::forward};
 use crate::{ConfigError, Demand, limit::Sample};
 
 /// Counts requests, whatever they cost.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Quota, Rate, Short};
+use super::{Epoch, Quota, Rate, Short};
 use crate::{ConfigError, Demand, limit::Sample};
 
 /// Everything but [`Rate::cost`], done by the rate within.
@@ -43,6 +43,10 @@ macro_rules! forward {
 
         fn learns(&$this) -> bool {
             $inner.learns()
+        }
+
+        fn epoch(&$this) -> Option<&Epoch> {
+            $inner.epoch()
         }
 
         fn validate(&$this) -> Result<(), ConfigError> {

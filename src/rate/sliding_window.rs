@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, fmt, time::Duration};
 
-use super::{Quota, Rate, Short};
+use super::{Epoch, Quota, Rate, Short};
 use crate::{
     ConfigError,
     config::{at_least_one, built},
@@ -62,6 +62,7 @@ const MOST_STAMPS: usize = (EXACT + GRAINS + 1) as usize;
 pub struct SlidingWindow {
     window: u64,
     log: Mutex<Log>,
+    epoch: Epoch,
 }
 
 impl SlidingWindow {
@@ -92,6 +93,7 @@ impl SlidingWindow {
         Ok(Self {
             window,
             log: Mutex::new(Log::new(limit)),
+            epoch: Epoch::new(),
         })
     }
 
@@ -132,6 +134,10 @@ impl Rate for SlidingWindow {
             }),
             window: Duration::from_nanos(self.window),
         })
+    }
+
+    fn epoch(&self) -> Option<&Epoch> {
+        Some(&self.epoch)
     }
 
     fn per_second(&self) -> f64 {

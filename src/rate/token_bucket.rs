@@ -13,7 +13,7 @@ use self::{
     state::State,
     ticks::{LONGEST, Scale},
 };
-use super::{Quota, Rate, Short};
+use super::{Epoch, Quota, Rate, Short};
 use crate::{
     ConfigError,
     config::{at_least_one, built},
@@ -79,6 +79,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// ```
 pub struct TokenBucket {
     state: State,
+    epoch: Epoch,
 }
 
 impl TokenBucket {
@@ -174,6 +175,7 @@ impl TokenBucket {
         let per_second = n as f64 / period.as_secs_f64();
         Ok(Self {
             state: State::new(Scale::new(n, period, burst), per_second, burst),
+            epoch: Epoch::new(),
         })
     }
 
@@ -204,6 +206,7 @@ impl TokenBucket {
         let scale = self.state.scale().with_room_for(burst);
         Ok(Self {
             state: State::new(scale, self.state.per_second(), burst),
+            epoch: self.epoch,
         })
     }
 }
@@ -230,6 +233,10 @@ impl Rate for TokenBucket {
         self.state.quota(nanos(now))
     }
 
+    fn epoch(&self) -> Option<&Epoch> {
+        Some(&self.epoch)
+    }
+
     fn per_second(&self) -> f64 {
         self.state.per_second()
     }
@@ -250,6 +257,7 @@ impl TokenBucket {
         let (scale, per_second) = Scale::new(1, SECOND, burst).at_rate(per_second, burst);
         Self {
             state: State::new(scale, per_second, burst),
+            epoch: Epoch::new(),
         }
     }
 

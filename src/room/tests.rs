@@ -28,7 +28,8 @@ fn take(room: &Room, cost: u64) -> Result<u32, Full> {
 fn without_rates_only_slots_are_taken() {
     let room = Room::new(1);
     assert!(!room.has_rates());
-    assert_eq!((room.most(), room.per_second()), (0, None));
+    assert_eq!(room.per_second(), None);
+    assert_eq!(room.outlook(NOW, Demand::of(1), 0, 0), None);
     assert_eq!(room.check_rates(NOW, Demand::of(1_000_000)), Ok(()));
     assert_eq!(take(&room, 1_000_000), Ok(1));
     assert_eq!(take(&room, 0).unwrap_err().reason(), Reason::Limit);
@@ -65,7 +66,10 @@ fn of_several_rates_the_one_that_lacks_for_longest_is_told_and_none_is_spent() {
         (left(&room), room.slots.read().in_flight()),
         (vec![2, 0], 1)
     );
-    assert_eq!((room.most(), room.per_second()), (10, Some(10.0)));
+    assert_eq!(room.per_second(), Some(10.0));
+    let outlook = |waiting, ahead| room.outlook(NOW, Demand::of(4), waiting, ahead);
+    assert_eq!(outlook(0, 0), Some((Duration::from_secs(4), 8)));
+    assert_eq!(outlook(2, 3), Some((Duration::from_secs(8), 8)), "two each");
 }
 
 #[test]

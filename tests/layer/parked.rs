@@ -3,15 +3,19 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{self, SeqCst},
+        },
     },
+    task::Poll,
     time::Duration,
 };
 
 use futures_util::poll;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, load_shed::LoadShed};
-use tower_backpressure::BackpressureLayer;
+use tower_backpressure::{BackpressureLayer, Error};
 
 use crate::{block::block, support::settle};
 
@@ -238,4 +242,76 @@ async fn an_instance_to_be_refused_that_asks_in_vain_is_counted_once() {
     }
     let metrics = layer.handle().snapshot();
     assert_eq!((metrics.produced_count, layer.handle().in_flight()), (3, 0));
+}
+
+#[tokio::test]
+async fn an_instance_to_be_refused_whose_service_fails_says_so() {
+    /// Is never ready, until it fails.
+    #[derive(Clone)]
+    struct Fails(Arc<AtomicBool>);
+
+    impl Service<u32> for Fails {
+        type Response = u32;
+        type Error = &'static str;
+        type Future = std::future::Ready<Result<u32, &'static str>>;
+
+        fn poll_ready(
+            &mut self,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), Self::Error>> {
+            match self.0.load(Ordering::Relaxed) {
+                true => std::task::Poll::Ready(Err("gone")),
+                false => std::task::Poll::Pending,
+            }
+        }
+
+        fn call(&mut self, _: u32) -> Self::Future {
+            unreachable!("never ready")
+        }
+    }
+
+    let fails = Arc::new(AtomicBool::new(false));
+    let layer = BackpressureLayer::block(1).max_waiting(1).plain();
+    let mut holder = layer.layer(Fails(Arc::clone(&fails)));
+    assert!(poll!(holder.ready()).is_pending());
+    let mut waits = holder.clone();
+    assert!(poll!(waits.ready()).is_pending());
+    let mut late = holder.clone();
+    assert!(poll!(late.ready()).is_ready(), "to be refused");
+    drop((waits, holder));
+    fails.store(true, Ordering::Relaxed);
+    let Poll::Ready(Err(Error::Inner(error))) = poll!(late.ready()).map_ok(drop) else {
+        panic!("the service is gone");
+    };
+    assert_eq!((error, layer.handle().in_flight()), ("gone", 0));
+}
+
+/// Where an instance has proven to come when it is called, the next slot is kept for it. It does not come any more.
+#[test]
+fn a_slot_that_is_kept_on_a_thread_without_a_runtime_goes_to_the_live_waiter() {
+    let (work, service) = block(1);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let (holder, mut proven, live) = runtime.block_on(async {
+        let mut first = service.clone();
+        first.ready().await.unwrap();
+        let mut proven = service.clone();
+        assert!(poll!(proven.ready()).is_pending());
+        drop(first);
+        let mut holder = service.clone();
+        holder.ready().await.unwrap();
+        assert!(poll!(proven.ready()).is_pending());
+        let live = tokio::spawn(service.clone().oneshot(7));
+        sleep(Duration::from_millis(10)).await;
+        (holder, proven, live)
+    });
+    work.finish(1);
+    std::thread::spawn(move || drop(holder)).join().unwrap();
+    let served =
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), live).await });
+    served.expect("it is called").unwrap().unwrap();
+    assert!(runtime.block_on(async { poll!(proven.ready()) }).is_ready());
 }

@@ -208,3 +208,25 @@ fn a_plain_refusal_becomes_a_boxed_error_that_downcasts() {
             .starts_with("rejected: all 1 slots are in use; retry after ")
     );
 }
+
+/// HTTP/2 sends whatever body there is, and its clients take it for an error.
+#[tokio::test]
+async fn a_refused_head_has_no_body_and_says_how_long_it_would_be() {
+    let own: fn(&request::Parts, &Rejected) -> Response<Bytes> =
+        |_, _| Response::new(Bytes::from_static(b"later"));
+    for (layer, expected) in [(full(), None), (full().respond(own), Some("5"))] {
+        let hang = service_fn(|_: Request<()>| std::future::pending::<Result<_, Infallible>>());
+        let mut service = layer.layer(hang.map_response(|never: Response<Full<Bytes>>| never));
+        let _running = service.ready().await.unwrap().call(Request::new(()));
+        let ask = |method| {
+            let request = Request::builder().method(method).body(()).unwrap();
+            service.clone().oneshot(request)
+        };
+        let whole = ask("GET").await.unwrap().into_body();
+        let length = whole.size_hint().exact().unwrap().to_string();
+        let refused = ask("HEAD").await.unwrap();
+        assert!(refused.body().is_end_stream());
+        let told = refused.headers()["content-length"].to_str().unwrap();
+        assert_eq!(told, expected.unwrap_or(&length));
+    }
+}

@@ -360,3 +360,19 @@ async fn what_is_said_with_answers_and_refusals_is_said_of_keys_too() {
         assert!(response.headers().contains_key("ratelimit"), "{expected}");
     }
 }
+
+/// The task that looks after a queue may have to wait for a while yet.
+#[tokio::test(start_paused = true)]
+async fn a_key_at_whose_gate_somebody_has_waited_is_forgotten_like_others() {
+    let layer = BackpressureLayer::drop_newest(10)
+        .per_key(key, |_: &String| {
+            BackpressureLayer::block(1).max_wait(Duration::from_secs(60))
+        })
+        .max_keys(1);
+    let (first, _) = stays(&layer, "/a");
+    let (second, pending) = stays(&layer, "/a");
+    assert!(pending && layer.handle().waiting() == 1);
+    drop((first, second));
+    assert_eq!(status(&layer, "/b").await, StatusCode::OK);
+    assert!(layer.handle().key(&"/b".to_owned()).is_some());
+}

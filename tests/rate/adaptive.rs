@@ -48,3 +48,62 @@ async fn an_adaptive_rate_does_not_grow_before_the_upstream_said_to_come_back() 
         assert!(cut < 100.0 && then == cut, "{which}: {cut}, {then}");
     }
 }
+
+/// What a recorder does is nobody else's trouble, also when the rate moves while a call is dropped.
+#[cfg(feature = "metrics")]
+#[test]
+fn a_recorder_that_panics_at_the_rate_keeps_no_slot() {
+    use std::sync::Arc;
+
+    use metrics::{
+        Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    };
+    use tower::Service;
+
+    /// A gauge of rates that is shown, and breaks when the rate falls.
+    struct Breaks;
+
+    impl GaugeFn for Breaks {
+        fn increment(&self, _: f64) {}
+        fn decrement(&self, _: f64) {}
+        fn set(&self, value: f64) {
+            assert!(value >= 100.0, "the rate is {value}");
+        }
+    }
+
+    struct Installed;
+
+    impl Recorder for Installed {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::noop()
+        }
+        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+            match key.name() {
+                "backpressure_rate_per_second" => Gauge::from_arc(Arc::new(Breaks)),
+                _ => Gauge::from_arc(Arc::new(metrics::atomics::AtomicU64::new(0))),
+            }
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    metrics::with_local_recorder(&Installed, || {
+        let layer = alone();
+        let overloaded = service_fn(|_: Request<()>| {
+            let mut response = Response::new(String::new());
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            std::future::ready(Ok::<_, Infallible>(response))
+        });
+        let mut service = layer.layer(overloaded);
+        let answer = service.call(Request::new(()));
+        let answered = futures_util::FutureExt::now_or_never(answer);
+        drop(answered.expect("it is answered at once"));
+        let handle = layer.handle();
+        assert!(handle.rate().unwrap() < 100.0);
+        assert_eq!(handle.in_flight(), 0);
+    });
+}

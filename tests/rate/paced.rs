@@ -1,13 +1,20 @@
 //! Requests that wait for their turn.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
+use bytes::Bytes;
 use futures_util::{
     FutureExt, StreamExt,
     stream::{self, FuturesUnordered},
 };
+use http::{Request, Response};
+use http_body_util::Full;
 use tokio::time::Instant;
-use tower_backpressure::{BackpressureLayer, Reason, rate::TokenBucket};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_backpressure::{
+    BackpressureLayer, Reason, Rejected,
+    rate::{Requests, TokenBucket},
+};
 
 use crate::support::{MILLI, SECOND, ask, echo, timed};
 
@@ -166,4 +173,27 @@ async fn a_drain_refuses_those_who_wait_for_a_rate() {
     });
     let rejected = answer.unwrap_err();
     assert_eq!(rejected.reason(), Reason::Draining);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_behind_a_queue_counts_what_those_that_wait_ask_for() {
+    let layer = BackpressureLayer::rate(TokenBucket::per_second(10).burst(100))
+        .and_rate(Requests::new(TokenBucket::per_second(1000)))
+        .cost(|_| 100)
+        .max_waiting(5);
+    let ok = service_fn(async |_: Request<()>| {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let service = layer.layer(ok);
+    let mut calls: Vec<_> = (0..6)
+        .map(|_| Box::pin(service.clone().oneshot(Request::new(()))))
+        .collect();
+    for (nth, call) in calls.iter_mut().enumerate() {
+        assert_eq!(call.as_mut().now_or_never().is_some(), nth == 0);
+    }
+    let refused = service.oneshot(Request::new(())).await.unwrap();
+    let rejected = refused.extensions().get::<Rejected>().unwrap();
+    assert_eq!(rejected.reason(), Reason::QueueFull);
+    assert_eq!(rejected.retry_after(), 60 * SECOND);
+    assert_eq!(rejected.limit(), 100);
 }

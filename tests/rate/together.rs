@@ -3,13 +3,14 @@
 use std::{convert::Infallible, future::pending, sync::Arc};
 
 use futures_util::FutureExt;
+use tokio::time::advance;
 use tower::{Layer, Service, service_fn};
 use tower_backpressure::{
     BackpressureLayer, Reason,
     rate::{Rate, Requests, SlidingWindow, TokenBucket},
 };
 
-use crate::support::{MILLI, SECOND, ask, echo};
+use crate::support::{MILLI, SECOND, ask, echo, timed};
 
 #[tokio::test(start_paused = true)]
 async fn who_finds_no_slot_spends_nothing() {
@@ -113,4 +114,36 @@ async fn who_waits_for_a_slot_is_paced_by_the_rate_as_well() {
     assert!(ask(&service).await.is_ok());
     assert_eq!(begin.elapsed(), SECOND);
     assert_eq!((handle.in_flight(), handle.waiting()), (0, 0));
+}
+
+/// Each gate begins to count its time when it is made.
+#[tokio::test(start_paused = true)]
+async fn gates_of_different_age_share_a_rate() {
+    let budget = Arc::new(TokenBucket::per_second(1).burst(1));
+    let older = echo(BackpressureLayer::rate(Arc::clone(&budget)));
+    advance(3600 * SECOND).await;
+    assert!(ask(&older).await.is_ok());
+    let younger = echo(BackpressureLayer::rate(budget));
+    let rejected = ask(&younger).await.unwrap_err();
+    assert_eq!(rejected.retry_after(), SECOND);
+    advance(SECOND).await;
+    assert!(ask(&younger).await.is_ok());
+    assert!(ask(&older).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_that_is_raised_at_one_gate_is_noticed_by_those_who_wait_at_another() {
+    let budget = Arc::new(TokenBucket::per_second(1).burst(1));
+    let here = BackpressureLayer::rate(Arc::clone(&budget));
+    let (handle, here) = (here.handle(), echo(here));
+    let there = echo(BackpressureLayer::rate(budget).wait());
+    assert!(ask(&here).await.is_ok());
+    handle.set_rate(0.0);
+    let mut waits = Box::pin(ask(&there));
+    assert!(waits.as_mut().now_or_never().is_none());
+    advance(10 * SECOND).await;
+    handle.set_rate(50.0);
+    let (answer, took) = timed(waits).await;
+    assert!(answer.is_ok());
+    assert!(took <= SECOND, "{took:?}");
 }

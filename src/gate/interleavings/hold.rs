@@ -131,3 +131,20 @@ fn a_ceiling_goes_with_the_last_slot_of_its_last_key() {
         assert!(seen.iter().all(is_gone));
     });
 }
+
+/// As a body does that is read to its end by somebody who keeps it.
+#[test]
+fn a_call_that_has_given_its_slot_back_keeps_the_gate_as_long_as_it_looks_at_it() {
+    model(|| {
+        let gate = gate(1, Strategy::DropNewest, 0);
+        let seen = Arc::downgrade(&gate);
+        let mut held = permit(&gate);
+        let ends = thread::spawn(move || {
+            held.release(Outcome::Success);
+            held.sample(Outcome::Success);
+        });
+        drop(gate);
+        ends.join().unwrap();
+        assert!(is_gone(&seen));
+    });
+}

@@ -1,6 +1,7 @@
 //! Limits that move while requests come and go.
 
 use super::*;
+use crate::rate::{Quota, Short};
 
 #[test]
 fn a_raised_limit_never_misses_a_waiter() {
@@ -146,5 +147,57 @@ fn a_limit_set_by_hand_and_a_sample_leave_gate_and_algorithm_agreed() {
             gate.room.slots.read().limit(),
             believed.load(Ordering::SeqCst)
         );
+    });
+}
+
+/// Adds up what it is told.
+#[derive(Debug)]
+struct Sum(Arc<std::sync::atomic::AtomicU64>);
+
+impl Rate for Sum {
+    fn check(&self, _: Duration, _: u64) -> Result<(), Short> {
+        Ok(())
+    }
+
+    fn spend(&self, now: Duration, cost: u64) -> Result<(), Short> {
+        self.owe(now, cost);
+        Ok(())
+    }
+
+    fn owe(&self, _: Duration, cost: u64) {
+        self.0.fetch_add(cost, Ordering::SeqCst);
+    }
+
+    fn refund(&self, _: Duration, _: Duration, cost: u64) {
+        self.0.fetch_sub(cost, Ordering::SeqCst);
+    }
+
+    fn quota(&self, _: Duration) -> Quota {
+        unreachable!("nobody asks")
+    }
+
+    fn per_second(&self) -> f64 {
+        1.0
+    }
+}
+
+#[test]
+fn of_corrections_at_once_the_one_that_was_said_last_is_what_the_rate_knows() {
+    model(|| {
+        let mut gate = gate(1, Strategy::DropNewest, 0);
+        let spent = Arc::default();
+        let rate = Sum(Arc::clone(&spent));
+        gate.get_mut().unwrap().add_rate(Box::new(rate)).unwrap();
+        let claim = gate.claim(Some(Demand::of(10))).expect("there is room");
+        let Ok(begun) = claim.begin() else {
+            panic!("there is no gate above");
+        };
+        let charge = begun.charge().expect("it said what it costs").clone();
+        let permit = begun.permit();
+        charge.set(50);
+        let sets = thread::spawn(move || charge.set(30));
+        drop(permit);
+        sets.join().unwrap();
+        assert_eq!(spent.load(Ordering::SeqCst), 30);
     });
 }
