@@ -3,7 +3,7 @@
 //! The store is asked by a task of its own. The request waits for it no longer than the timeout, and may leave at any time; the
 //! task goes on, and whatever it brings that nobody waits for is given back.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use redis::RedisResult;
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     LEASE_TERM, SharedRate,
     keyed::Memory,
-    lease::Taken,
+    lease::{Seen, Taken},
     local::Local,
     recording::By,
     script::{Change, Reply, Verdict},
@@ -65,6 +65,7 @@ impl SharedRate {
             return (By::Lease, decision);
         }
         if !core.health.is_down() {
+            let line = self.leased().map(|(memory, _)| (memory.answers(), memory));
             let (tell, told) = oneshot::channel();
             tokio::spawn(self.clone().ask(Arc::clone(&costs), tell));
             match timeout(core.timeout, told).await {
@@ -73,7 +74,12 @@ impl SharedRate {
                         return told;
                     }
                 }
-                Err(_) => core.silent(self.keys()),
+                // Others were answered meanwhile: it is not the store that is slow, the line before it is long.
+                Err(_) if line.is_some_and(|(before, line)| line.answers() != before) => {
+                    let short = Short::Wait(core.timeout);
+                    return (By::Lease, Decision::Short { short, quota: None });
+                }
+                Err(_) => {}
             }
         }
         (By::Policy, self.by_policy(costs))
@@ -88,20 +94,23 @@ impl SharedRate {
     async fn ask(self, costs: Costs, tell: oneshot::Sender<Told>) {
         let decided = match self.leased() {
             Some((memory, slices)) => self.ask_for_slice(&memory, slices, costs, &tell).await,
-            None => self.ask_for(costs).await,
+            None => self.ask_for(costs).await.map(Some),
         };
         match decided {
-            Ok((by, decision)) => {
+            Ok(Some((by, decision))) => {
                 let decision = Some(decision);
                 let _ = tell.send(Told { by, decision });
             }
+            Ok(None) => {}
             Err(error) => self.core.failed(self.keys(), &error.to_string()),
         }
     }
 
     async fn ask_for(&self, costs: Costs) -> RedisResult<(By, Decision)> {
         let core = &self.core;
-        let reply = core.spend(self.keys(), &costs, &costs).await?;
+        let asked = core.spend(self.keys(), &costs, &costs);
+        let (reply, _) = self.answered(asked, ()).await;
+        let reply = reply?;
         let decision = match reply.verdict {
             Verdict::Done => Decision::Admitted {
                 quota: self.tightest(&reply),
@@ -112,31 +121,41 @@ impl SharedRate {
         Ok((By::Store, decision))
     }
 
-    /// As many as find the lease empty wait for one of them to bring a slice.
+    /// As many as find the lease empty wait for one of them to bring a slice. `None` where nobody waits for the decision any
+    /// more, or the one before found the store lost.
     async fn ask_for_slice(
         &self,
         memory: &Arc<Memory>,
         slices: &[u64],
         costs: Costs,
         tell: &oneshot::Sender<Told>,
-    ) -> RedisResult<(By, Decision)> {
+    ) -> RedisResult<Option<(By, Decision)>> {
         let core = &self.core;
         let turn = memory.turn.lock().await;
         if tell.is_closed() {
-            return Ok((By::Lease, Decision::Unavailable));
+            return Ok(None);
         }
         if let Some(decision) = self.by_lease(&costs) {
-            return Ok((By::Lease, decision));
+            return Ok(Some((By::Lease, decision)));
+        }
+        if core.health.is_down() {
+            return Ok(None);
         }
         let draw = memory.lease(|lease| lease.draw(&costs, slices));
         let asked = core.spend(self.keys(), &draw.costs, &draw.wants);
-        let reply = match unless_late(core.timeout, asked, turn).await {
+        let (reply, _turn) = self.answered(asked, turn).await;
+        let reply = match reply {
             Ok(reply) => reply,
             Err(error) => {
-                memory.lease(|lease| lease.put_back(draw, None));
+                memory.lease(|lease| lease.put_back(draw));
                 return Err(error);
             }
         };
+        memory.answered();
+        let now = core.clock.now();
+        let seen = (core.budgets.iter().zip(&reply.standings))
+            .map(|(budget, standing)| Seen::new(budget, standing, now));
+        memory.lease(|lease| lease.saw(seen));
         let decision = match reply.verdict {
             Verdict::Done => {
                 let granted: Vec<u64> = reply.standings.iter().map(|s| s.spent).collect();
@@ -150,12 +169,24 @@ impl SharedRate {
                 }
             }
             Verdict::Short | Verdict::Late => {
-                let until = core.clock.now() + longest_wait(&reply);
-                memory.lease(|lease| lease.put_back(draw, Some(until)));
+                memory.lease(|lease| lease.put_back(draw));
                 self.short(&reply)
             }
         };
-        Ok((By::Store, decision))
+        Ok(Some((By::Store, decision)))
+    }
+
+    /// Waits for what the store is asked. Once it is late, the store is lost, and the turn is not kept from others.
+    async fn answered<T, G>(&self, asked: impl Future<Output = T>, turn: G) -> (T, Option<G>) {
+        let mut asked = pin!(asked);
+        match timeout(self.core.timeout, asked.as_mut()).await {
+            Ok(answer) => (answer, Some(turn)),
+            Err(_) => {
+                self.core.silent(self.keys());
+                drop(turn);
+                (asked.await, None)
+            }
+        }
     }
 
     fn by_lease(&self, costs: &Costs) -> Option<Decision> {
@@ -278,18 +309,6 @@ impl SharedRate {
             .map(|(standing, budget)| budget.quota(standing.remaining, standing.reset_after));
         let left = |quota: &Quota| quota.remaining as f64 / quota.limit as f64;
         quotas.min_by(|a, b| left(a).total_cmp(&left(b)))
-    }
-}
-
-/// Waits for what is asked; once it is late, without keeping the turn from others.
-async fn unless_late<T, G>(late: Duration, asked: impl Future<Output = T>, turn: G) -> T {
-    let mut asked = std::pin::pin!(asked);
-    match timeout(late, asked.as_mut()).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            drop(turn);
-            asked.await
-        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,12 +23,22 @@ pub(super) struct Memory {
     lease: Mutex<Lease>,
     /// Held by the one that asks the store for a slice, so that a crowd that finds the lease empty does not take one each.
     pub(super) turn: tokio::sync::Mutex<()>,
+    /// Counts what the store has answered to those who had the turn.
+    answers: AtomicU64,
     local: OnceLock<Local>,
 }
 
 impl Memory {
     pub(super) fn lease<T>(&self, change: impl FnOnce(&mut Lease) -> T) -> T {
         change(&mut lock(&self.lease))
+    }
+
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn local(&self, make: impl FnOnce() -> Local) -> &Local {

@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use super::{LEASE_TERM, budget::Budget, script::Standing};
+
 #[derive(Debug, Default)]
 pub(super) struct Lease {
     /// For each limit. Empty: none was ever taken.
@@ -21,13 +23,19 @@ pub(super) struct Lease {
     /// Counts the leases.
     term: u64,
     open: bool,
-    refused: Option<Refused>,
+    /// For each limit; `None` where the store has got something back since.
+    seen: Vec<Option<Seen>>,
 }
 
-/// What the store would not give, and until when it need not be asked again.
-#[derive(Debug)]
-struct Refused {
-    costs: Vec<u64>,
+/// What the store had left of a limit when it answered last. It need not be asked for more before that can be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    remaining: u64,
+    /// When there is one more.
+    next: Duration,
+    /// How long each further one takes.
+    unit: Duration,
+    /// Not to be relied on any longer: others give something back.
     until: Duration,
 }
 
@@ -58,11 +66,17 @@ impl Lease {
         })
     }
 
-    /// How long the store said to wait before so much is there, if it said so lately.
+    /// How long it takes until so much is there, if the store has not got it, as far as we know.
     pub(super) fn refused(&self, now: Duration, costs: &[u64]) -> Option<Duration> {
-        let refused = self.refused.as_ref()?;
-        let as_much = refused.costs.iter().zip(costs).all(|(was, is)| is >= was);
-        (as_much && now < refused.until).then(|| refused.until - now)
+        (self.seen.iter().zip(costs).zip(&self.left))
+            .filter_map(|((seen, cost), left)| seen.as_ref()?.wait(now, cost.saturating_sub(*left)))
+            .max()
+    }
+
+    /// The store has answered.
+    pub(super) fn saw(&mut self, seen: impl Iterator<Item = Seen>) {
+        self.seen.clear();
+        self.seen.extend(seen.map(Some));
     }
 
     /// Sets aside what there is of the costs, and says what is missing, and how much more is wanted to have a slice left.
@@ -93,7 +107,6 @@ impl Lease {
         }
         self.newest = granted.to_vec();
         self.taken = at;
-        self.refused = None;
         let begins = !self.open;
         if begins {
             self.open = true;
@@ -102,36 +115,29 @@ impl Lease {
         (self.taken(), begins)
     }
 
-    /// The store gave nothing: what was set aside is here again. If it said how long to wait, it is not asked before.
-    pub(super) fn put_back(&mut self, draw: Draw, until: Option<Duration>) {
+    /// The store gave nothing: what was set aside is here again.
+    pub(super) fn put_back(&mut self, draw: Draw) {
         for (left, held) in self.left.iter_mut().zip(&draw.held) {
             *left += held;
-        }
-        if let Some(until) = until {
-            let costs = draw
-                .costs
-                .iter()
-                .zip(&draw.held)
-                .map(|(cost, held)| cost + held)
-                .collect();
-            self.refused = Some(Refused { costs, until });
         }
     }
 
     /// Gives back what was not needed after all. Returns what has to go back to the store: all of it if that lease is over, and
     /// what is more than a slice.
     pub(super) fn give_back(&mut self, taken: Taken, costs: &[u64], slices: &[u64]) -> Vec<u64> {
-        self.refused = None;
-        if !self.open || taken.term != self.term {
-            return costs.to_vec();
-        }
-        (self.left.iter_mut().zip(costs).zip(slices))
-            .map(|((left, cost), slice)| {
-                let kept = (*cost).min(slice.saturating_sub(*left));
-                *left += kept;
-                cost - kept
-            })
-            .collect()
+        let rest: Vec<u64> = if self.open && taken.term == self.term {
+            (self.left.iter_mut().zip(costs).zip(slices))
+                .map(|((left, cost), slice)| {
+                    let kept = (*cost).min(slice.saturating_sub(*left));
+                    *left += kept;
+                    cost - kept
+                })
+                .collect()
+        } else {
+            costs.to_vec()
+        };
+        self.goes_back(&rest);
+        rest
     }
 
     /// Takes what there is of what is owed. Returns what the store has to be told of.
@@ -156,13 +162,14 @@ impl Lease {
             return None;
         }
         self.open = false;
-        let rest = self
+        let rest: Vec<u64> = self
             .left
             .iter()
             .zip(&self.newest)
             .map(|(left, newest)| *left.min(newest))
             .collect();
         self.left.fill(0);
+        self.goes_back(&rest);
         Some((rest, self.taken))
     }
 
@@ -175,6 +182,35 @@ impl Lease {
             term: self.term,
             at: self.taken,
         }
+    }
+
+    /// The store has more again than was seen.
+    fn goes_back(&mut self, rest: &[u64]) {
+        for (seen, _) in (self.seen.iter_mut().zip(rest)).filter(|(_, rest)| **rest > 0) {
+            *seen = None;
+        }
+    }
+}
+
+impl Seen {
+    pub(super) fn new(budget: &Budget, standing: &Standing, now: Duration) -> Self {
+        let below_full = budget.burst.saturating_sub(standing.remaining + 1);
+        let later = below_full.saturating_mul(budget.period) / budget.count;
+        let nanos = u128::from(budget.period) * 1000 / u128::from(budget.count);
+        Self {
+            remaining: standing.remaining,
+            next: now + Duration::from_micros(standing.reset_after.saturating_sub(later)),
+            unit: Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)),
+            until: now + LEASE_TERM,
+        }
+    }
+
+    /// Until the store has `missing`. `None` where it has that by now, or where we do not know.
+    fn wait(&self, now: Duration, missing: u64) -> Option<Duration> {
+        let after_next = missing.checked_sub(self.remaining.saturating_add(1))?;
+        let each = u32::try_from(after_next).unwrap_or(u32::MAX);
+        let there = self.next.saturating_add(self.unit.saturating_mul(each));
+        (now < self.until && now < there).then(|| there - now)
     }
 }
 
@@ -248,31 +284,93 @@ mod tests {
     fn what_was_set_aside_in_vain_is_there_again() {
         let (mut lease, first) = lease();
         let draw = lease.draw(&[1, 1200], &SLICES);
-        lease.put_back(draw, None);
+        lease.put_back(draw);
         assert_eq!(lease.take(&[9, 900]), Some(first));
     }
 
-    #[test]
-    fn the_store_is_not_asked_again_before_its_time() {
-        let (mut lease, _) = lease();
-        let second = Duration::from_secs(1);
-        let draw = lease.draw(&[1, 1200], &SLICES);
-        lease.put_back(draw, Some(second));
-        let half = second / 2;
-        assert_eq!(lease.refused(half, &[1, 1200]), Some(half));
-        assert_eq!(lease.refused(half, &[2, 1300]), Some(half));
-        assert_eq!(lease.refused(half, &[2, 1199]), None);
-        assert_eq!(lease.refused(second, &[1, 1200]), None);
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Of 100 requests and of 10,000 tokens per second, so much is left.
+    fn seen(requests: u64, tokens: u64) -> impl Iterator<Item = Seen> {
+        let standing = |budget: Budget, remaining| {
+            let missing = (budget.burst - remaining) * budget.period;
+            let standing = Standing {
+                spent: 0,
+                remaining,
+                wait: 0,
+                reset_after: missing.div_ceil(budget.count),
+            };
+            Seen::new(&budget, &standing, Duration::ZERO)
+        };
+        let requests = standing(Budget::per_second(100), requests);
+        [
+            requests,
+            standing(Budget::per_second(10_000).burst(10_000), tokens),
+        ]
+        .into_iter()
     }
 
     #[test]
-    fn what_comes_back_may_be_asked_for_at_once() {
+    fn the_store_is_not_asked_for_what_it_cannot_have_yet() {
+        let (mut lease, _) = lease();
+        lease.saw(seen(0, 0));
+        // There are 9 requests and 900 tokens here. A token takes 0.1 ms, a request 10 ms.
+        assert_eq!(lease.refused(Duration::ZERO, &[9, 900]), None);
+        assert_eq!(lease.refused(Duration::ZERO, &[1, 1200]), Some(30 * MS));
+        assert_eq!(lease.refused(10 * MS, &[1, 1200]), Some(20 * MS));
+        assert_eq!(lease.refused(10 * MS, &[1, 1000]), None);
+        assert_eq!(lease.refused(10 * MS, &[11, 1200]), Some(20 * MS));
+        assert_eq!(lease.refused(15 * MS, &[11, 1200]), Some(15 * MS));
+        assert_eq!(lease.refused(30 * MS, &[1, 1200]), None);
+    }
+
+    #[test]
+    fn the_store_is_asked_for_what_it_had() {
+        let (mut lease, _) = lease();
+        lease.saw(seen(1, 300));
+        assert_eq!(lease.refused(Duration::ZERO, &[10, 1200]), None);
+        assert_eq!(lease.refused(Duration::ZERO, &[10, 1201]), Some(MS / 10));
+        assert_eq!(lease.refused(Duration::ZERO, &[11, 1200]), Some(10 * MS));
+    }
+
+    #[test]
+    fn what_the_store_had_is_believed_for_a_term() {
+        let (mut lease, _) = lease();
+        lease.saw(seen(0, 0));
+        let almost = LEASE_TERM - MS;
+        assert_eq!(lease.refused(almost, &[200, 0]), Some(911 * MS));
+        assert_eq!(lease.refused(LEASE_TERM, &[200, 0]), None);
+    }
+
+    #[test]
+    fn a_debt_is_waited_for() {
+        let budget = Budget::per_second(10).burst(5);
+        let standing = Standing {
+            spent: 0,
+            remaining: 0,
+            wait: 0,
+            reset_after: 930_000,
+        };
+        let seen = Seen::new(&budget, &standing, MS);
+        assert_eq!(seen.wait(MS, 0), None);
+        assert_eq!(seen.wait(MS, 1), Some(530 * MS));
+        assert_eq!(seen.wait(MS, 3), Some(730 * MS));
+    }
+
+    #[test]
+    fn what_goes_back_to_the_store_may_be_asked_for_at_once() {
         let (mut lease, taken) = lease();
-        let second = Duration::from_secs(1);
-        let draw = lease.draw(&[1, 1200], &SLICES);
-        lease.put_back(draw, Some(second));
+        lease.saw(seen(0, 0));
+        assert_eq!(lease.give_back(taken, &[0, 0], &SLICES), [0, 0]);
+        assert_eq!(lease.refused(Duration::ZERO, &[11, 0]), Some(20 * MS));
+        // This stays here.
         assert_eq!(lease.give_back(taken, &[1, 100], &SLICES), [0, 0]);
-        assert_eq!(lease.refused(Duration::ZERO, &[1, 1200]), None);
+        assert_eq!(lease.refused(Duration::ZERO, &[11, 0]), Some(10 * MS));
+        assert_eq!(lease.give_back(taken, &[1, 0], &SLICES), [1, 0]);
+        assert_eq!(lease.refused(Duration::ZERO, &[11, 0]), None);
+        assert_eq!(lease.refused(Duration::ZERO, &[0, 1010]), Some(MS));
+        lease.close(None);
+        assert_eq!(lease.refused(Duration::ZERO, &[0, 1010]), None);
     }
 
     #[test]

@@ -59,6 +59,11 @@ mod offset;
 mod recording;
 mod script;
 
+#[cfg(test)]
+mod pretend;
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt,
     sync::{Arc, OnceLock},
@@ -209,8 +214,10 @@ impl SharedRate {
     ///
     /// What one machine holds is missing elsewhere: with `n` machines up to `n` slices. And what was held through a second can be
     /// spent when the store has filled up again: in any interval `n` slices more than the rate allows. So `n` times the share
-    /// should be well below 1. While the limit is reached, a machine does not ask again before the wait it was told is over, even
-    /// if others give something back meanwhile. The decisions made by a slice know no quota.
+    /// should be well below 1, and a slice still more than most requests cost: those that cost more ask the store one after the
+    /// other, and who is not reached within the timeout is refused. While the limit is reached, a machine does not ask again
+    /// before what it lacks can have come back, or a second is over, even if others give something back meanwhile. The decisions
+    /// made by a slice know no quota.
     ///
     /// # Panics
     ///

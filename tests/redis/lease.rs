@@ -1,5 +1,13 @@
 //! A slice of the budget at a time.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
 use redis::aio::MultiplexedConnection;
 use tower_backpressure::{
     Demand,
@@ -185,4 +193,41 @@ async fn two_machines_never_spend_more_than_a_slice_each_above_the_budget() {
     let most = 50.0 + 500.0 * took.as_secs_f64() + 2.0 * 5.0;
     assert!(let_in as f64 <= most, "{let_in} in {took:?}");
     assert!(let_in >= 900, "{let_in} in {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "the server's time is real")]
+async fn demand_of_twice_the_limit_is_not_taken_for_a_store_that_is_lost() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let budget = Budget::per_second(5000).burst(500);
+    // Some come back in each round trip, so that the store is never quite empty.
+    let connection = server.far_connection(Duration::from_millis(2)).await;
+    let rate = SharedRate::new(connection, "a", budget, OnUnavailable::Admit)
+        .timeout(Duration::from_millis(200))
+        .lease(0.1);
+    let let_in = Arc::new(AtomicU64::new(0));
+    let mut requests = Vec::new();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        while (requests.len() as f64) < 10_000.0 * begin.elapsed().as_secs_f64() {
+            let (rate, let_in) = (rate.clone(), Arc::clone(&let_in));
+            requests.push(tokio::spawn(async move {
+                if let Decision::Admitted { .. } = spend(&rate, 1).await {
+                    let_in.fetch_add(1, Ordering::Relaxed);
+                }
+            }));
+        }
+        let state = format!("{rate:?}");
+        assert!(state.contains("unavailable: false"), "{state}");
+    }
+    for request in requests {
+        request.await.unwrap();
+    }
+    let (let_in, took) = (let_in.load(Ordering::Relaxed) as f64, begin.elapsed());
+    let most = 500.0 + 5000.0 * took.as_secs_f64() + 50.0;
+    assert!(let_in <= most, "{let_in} in {took:?}");
+    assert!(let_in >= 5000.0, "{let_in} in {took:?}");
 }

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{self, Write as _},
-    net::TcpListener,
+    net,
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -14,6 +14,10 @@ use std::{
 use redis::{
     Client,
     aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
 };
 
 /// Ends with the value.
@@ -75,6 +79,31 @@ impl Server {
             .get_multiplexed_async_connection()
             .await
             .expect("the server answers")
+    }
+
+    /// One whose calls take so long to get there.
+    pub async fn far_connection(&self, away: Duration) -> MultiplexedConnection {
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a free port");
+        let url = format!("redis://{}/", listener.local_addr().expect("it is bound"));
+        let port = self.port;
+        tokio::spawn(async move {
+            let (near, _) = listener.accept().await.expect("a client");
+            let far = TcpStream::connect(("127.0.0.1", port)).await;
+            let (mut calls, mut answers) = near.into_split();
+            let (mut back, mut there) = far.expect("the server listens").into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut back, &mut answers).await });
+            let mut bytes = vec![0; 65_536];
+            while let Ok(length @ 1..) = calls.read(&mut bytes).await {
+                tokio::time::sleep(away).await;
+                if there.write_all(&bytes[..length]).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let client = Client::open(url).expect("a url of ours");
+        let connection = client.get_multiplexed_async_connection().await;
+        connection.expect("the server answers")
     }
 
     /// One that connects again.
@@ -156,7 +185,7 @@ fn launch(port: u16, directory: &Path, options: &[String]) -> io::Result<Child> 
 /// Below 55,536, so that a cluster's bus has room above.
 fn free_port() -> u16 {
     loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let listener = net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         if port < 55_536 {
             return port;
