@@ -6,7 +6,11 @@ use std::{
 };
 
 use redis::{ErrorKind, RedisError, RedisResult};
-use tokio::{runtime::Handle, task::JoinHandle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::{
     budget::Budget,
@@ -20,6 +24,10 @@ use crate::{Demand, events, gate::clock::Clock, rate::OnUnavailable};
 
 /// How long a debt is kept for a store that does not answer.
 const KEEP_DEBT: Duration = Duration::from_secs(60);
+
+/// Before it is sent again. Twice as long from one time to the next, up to so much.
+const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Core {
     pub(super) name: String,
@@ -94,7 +102,11 @@ impl Core {
 
     async fn call(&self, keys: &Keys, call: Call<'_>) -> RedisResult<Reply> {
         let sent = self.clock.now();
-        let deadline = self.offset.at_store(sent + self.timeout);
+        let deadline = match call {
+            // It does no harm, however late.
+            Call::Probe => 0,
+            _ => self.offset.at_store(sent + self.timeout),
+        };
         let reply = self
             .store
             .run(Arc::clone(keys), &self.budgets, deadline, call)
@@ -126,6 +138,7 @@ impl Core {
     /// Where an answer stays away it is not known whether the correction was made. In doubt it counts as spent: a debt is sent
     /// again, what was to be given back is not.
     pub(super) async fn settle(self: &Arc<Self>, keys: &Keys, changes: &[Change]) {
+        let mut pause = PAUSE;
         loop {
             self.health.up().await;
             match timeout(self.timeout, self.call(keys, Call::Settle(changes))).await {
@@ -137,6 +150,8 @@ impl Core {
             if !changes.iter().any(Change::is_debt) {
                 return;
             }
+            sleep(pause).await;
+            pause = (2 * pause).min(LONGEST_PAUSE);
         }
     }
 
@@ -190,15 +205,16 @@ impl Core {
     }
 }
 
-/// Asks for nothing until there is an answer, or nobody left who would want to know.
+/// Writes beside the first of the keys until that succeeds, or nobody is left who would want to know. A store may well answer and
+/// be unable to write: it is out of memory or of disk, or has become a replica.
 async fn probe(core: Weak<Core>, keys: Keys) {
+    let beside: Keys = Arc::new([format!("{}:probe", keys[0])]);
     loop {
         {
             let Some(core) = core.upgrade() else {
                 return;
             };
-            let nothing = vec![0; core.budgets.len()];
-            let asked = timeout(core.timeout, core.spend(&keys, &nothing, &nothing)).await;
+            let asked = timeout(core.timeout, core.call(&beside, Call::Probe)).await;
             if matches!(asked, Ok(Ok(_))) {
                 core.health.rose();
                 core.recording.unavailable(&core.name, false);
@@ -206,7 +222,7 @@ async fn probe(core: Weak<Core>, keys: Keys) {
                 return;
             }
         }
-        tokio::time::sleep(PROBE_EVERY).await;
+        sleep(PROBE_EVERY).await;
     }
 }
 

@@ -8,7 +8,7 @@
 -- KEYS: one for each limit.
 -- ARGV[1]: the time in microseconds; empty: the server's (anything else is for tests).
 -- ARGV[2]: when the one who asks has given up, in microseconds; 0: never. What comes later changes nothing.
--- ARGV[3]: "spend" or "settle".
+-- ARGV[3]: "spend", "settle", or "probe", which finds out whether scripts can write here: the one key is of no limit.
 -- Then five numbers for each limit: count, period, burst, and
 --   to spend: the cost, and the most that is wanted where more than the cost is welcome;
 --   to settle: what is owed on top or, negative, given back, and when that was spent.
@@ -27,6 +27,10 @@ end
 local deadline = tonumber(ARGV[2])
 if deadline > 0 and now > deadline then
     return { -1, now }
+end
+if ARGV[3] == 'probe' then
+    redis.call('SET', KEYS[1], '', 'PX', '1000')
+    return { 1, now }
 end
 local spending = ARGV[3] == 'spend'
 

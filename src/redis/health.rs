@@ -7,8 +7,8 @@
 //!    └──────── a probe is answered ─────┴────┘
 //! ```
 //!
-//! While it is down nobody asks and nobody waits: requests are decided by the policy at once. One small task probes, and ends with
-//! the first answer, so that the store is found again without any request paying for the attempt.
+//! While it is down nobody asks and nobody waits: requests are decided by the policy at once. One small task probes whether it can
+//! be written to, and ends when it can, so that the store is found again without any request paying for the attempt.
 
 use std::{future::Future, time::Duration};
 

@@ -42,7 +42,8 @@
 //!
 //! A limit is one string under `{name}:0`, `{name}:1` and so on, in the order in which the limits were given, or `{name:key}:0`
 //! for [one key](SharedRate::for_key). All of them that one decision needs share a slot of a cluster, by the braces. A key expires
-//! when its limit is full again. Its TTL lets eviction policies such as `volatile-lru` forget it; `noeviction` does not.
+//! when its limit is full again. Its TTL lets eviction policies such as `volatile-lru` forget it; `noeviction` does not. What is
+//! written to find out whether the store can write again lies beside them (`{name}:0:probe`), for a second.
 //! Where machines give different numbers for one limit, as during a deployment, each decision counts by the numbers of the machine
 //! that asks, and what is left or owed stays the same share of the burst.
 //!
@@ -101,7 +102,7 @@ const LEASE_TERM: Duration = Duration::from_secs(1);
 ///
 /// A request waits for the store as long as [`timeout`](Self::timeout) at most. The first one that waited in vain, or got an
 /// error, is decided by what was chosen ([`OnUnavailable`]), and from then on all others are, at once and without asking. Meanwhile
-/// a task asks every 100 ms, and with the first answer the store decides again. What a hung store finds on its table when it comes
+/// a task tries every 100 ms to write something, and as soon as it can the store decides again. What a hung store finds on its table when it comes
 /// back changes nothing: each call says until when somebody waits for it.
 ///
 /// With the feature `metrics`, `backpressure_shared_rate_unavailable` is 1 in the meantime, and

@@ -56,6 +56,11 @@ impl Pretend {
         self.state.lock().unwrap().calls
     }
 
+    /// Calls of which this makes an error fail.
+    pub(super) fn fails(&self, fails: fn(&Call<'_>, &[String]) -> Option<RedisError>) {
+        self.state.lock().unwrap().fails = Some(fails);
+    }
+
     /// It takes calls, and answers none.
     pub(super) fn silent(&self, silent: bool) {
         self.state.lock().unwrap().silent = silent;
@@ -72,6 +77,7 @@ impl Store for Pretend {
         }
         let answer = match state.fails.and_then(|fails| fails(&call, &keys)) {
             Some(error) => Err(error),
+            None if matches!(call, Call::Probe) => Ok(state.answer(&[], &[], now, &call)),
             None => Ok(state.answer(&keys, budgets, now, &call)),
         };
         Box::pin(async move {
@@ -99,7 +105,7 @@ impl State {
         let waits: Vec<u64> = (limits.iter().enumerate())
             .map(|(i, (level, _))| match call {
                 Call::Spend { costs, .. } => over(i, *level, costs[i]).div_ceil(budgets[i].count),
-                Call::Settle(_) => 0,
+                Call::Settle(_) | Call::Probe => 0,
             })
             .collect();
         let short = waits.iter().any(|wait| *wait > 0);
@@ -112,7 +118,7 @@ impl State {
                     spent[i] = costs[i].max(wants[i].min(room));
                     *level += spent[i] * period;
                 }
-                Call::Spend { .. } => {}
+                Call::Spend { .. } | Call::Probe => {}
                 Call::Settle(changes) => match changes[i] {
                     Change::Owe(cost) => *level += cost * period,
                     Change::GiveBack { spent, .. } if spent < *since => {}
@@ -135,4 +141,10 @@ impl State {
             standings,
         }
     }
+}
+
+/// An answer such as `OOM no memory`.
+pub(super) fn error(line: &str) -> RedisError {
+    let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+    value.extract_error().unwrap_err()
 }

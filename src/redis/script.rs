@@ -15,6 +15,8 @@ pub(super) enum Call<'a> {
     Spend { costs: &'a [u64], wants: &'a [u64] },
     /// To correct what was spent.
     Settle(&'a [Change]),
+    /// To write something to a key that is of no limit.
+    Probe,
 }
 
 /// One limit's part of a correction.
@@ -137,6 +139,7 @@ impl Call<'_> {
         let op = match self {
             Call::Spend { .. } => "spend",
             Call::Settle(_) => "settle",
+            Call::Probe => return ("probe", Vec::new()),
         };
         let mut numbers = Vec::with_capacity(budgets.len() * 5);
         for (i, budget) in budgets.iter().enumerate() {
@@ -147,6 +150,7 @@ impl Call<'_> {
                     Change::Owe(cost) => [number(cost), 0],
                     Change::GiveBack { cost, spent } => [-number(cost), number(spent)],
                 },
+                Call::Probe => [0; 2],
             });
         }
         (op, numbers)

@@ -10,7 +10,11 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::{Budget, SharedRate, pretend::Pretend};
+use super::{
+    Budget, SharedRate,
+    pretend::{Pretend, error},
+    script::Call,
+};
 use crate::{
     Demand,
     rate::{Decision, OnUnavailable, RemoteRate, Short},
@@ -107,4 +111,32 @@ async fn who_is_not_reached_in_a_line_that_moves_is_refused() {
     }
     assert!(refused > 40, "{refused}");
     assert!(!rate.core.health.is_down());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_debt_that_cannot_be_told_is_sent_again_after_a_while() {
+    for line in ["OOM no memory", "WRONGTYPE of another kind"] {
+        let store = Pretend::new();
+        let rate = store.rate(Budget::per_second(1).burst(100), OnUnavailable::Reject);
+        let Decision::Admitted { receipt, .. } = spend(&rate, 10).await else {
+            panic!()
+        };
+        match line {
+            "OOM no memory" => store
+                .fails(|call, _| matches!(call, Call::Settle(_)).then(|| error("OOM no memory"))),
+            _ => store.fails(|call, _| {
+                matches!(call, Call::Settle(_)).then(|| error("WRONGTYPE of another kind"))
+            }),
+        }
+        receipt.settle(Demand::of(30));
+        sleep(1000 * MS).await;
+        assert!(store.calls() <= 20, "{line}: {}", store.calls());
+        store.fails(|_, _| None);
+        sleep(5000 * MS).await;
+        let Decision::Admitted { quota, .. } = spend(&rate, 0).await else {
+            panic!()
+        };
+        assert_eq!(quota.unwrap().remaining, 76);
+        assert!(!rate.core.health.is_down());
+    }
 }

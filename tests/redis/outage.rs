@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use tower_backpressure::{
     Demand,
-    rate::{Decision, OnUnavailable, RemoteRate, Short},
-    redis::{Budget, SharedRate},
+    rate::{Decision, OnUnavailable, Short},
+    redis::SharedRate,
 };
 
 use crate::{
@@ -40,6 +40,10 @@ async fn recovered(rate: &SharedRate) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("the store is not found again");
+}
+
+pub fn is_lost(rate: &SharedRate) -> bool {
+    format!("{rate:?}").contains("unavailable: true")
 }
 
 /// Requests one after the other, a millisecond apart. No one waits longer than the timeout, and few wait at all.
@@ -206,31 +210,27 @@ async fn a_debt_made_while_the_store_hangs_is_remembered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_holds_something_else_is_no_answer() {
+async fn a_store_that_cannot_write_is_lost_until_it_can() {
     let Some(server) = Server::start() else {
         return;
     };
-    let rate = SharedRate::new(
-        server.connection().await,
-        "a",
-        Budget::per_second(5),
-        OnUnavailable::Reject,
-    );
-    let mut connection = server.connection().await;
-    let () = redis::cmd("SET")
-        .arg("{a}:0")
-        .arg("something else")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
-    assert!(matches!(
-        rate.spend(&Demand::of(1)).await,
-        Decision::Unavailable
-    ));
-    let () = redis::cmd("DEL")
-        .arg("{a}:0")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
+    let rate = rate(&server, OnUnavailable::Reject).await;
+    let _ = admitted(spend(&rate, 10).await);
+    let most = async |bytes: &str| {
+        let mut connection = server.connection().await;
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("maxmemory").arg(bytes);
+        let () = set.query_async(&mut connection).await.unwrap();
+    };
+
+    most("1").await;
+    for _ in 0..200 {
+        let decision = spend(&rate, 1).await;
+        assert!(matches!(decision, Decision::Unavailable), "{decision:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(is_lost(&rate));
+    }
+    most("0").await;
     recovered(&rate).await;
+    assert_eq!(remaining(&rate).await, 90);
 }
