@@ -37,6 +37,16 @@ pub(crate) fn store_lost(rate: &str, error: &str) {
     let _ = (rate, error);
 }
 
+/// The store of a shared rate cannot decide for what is counted under this key. Each request for it finds that out.
+#[cfg(feature = "redis")]
+pub(crate) fn key_failed(rate: &str, key: &str, error: &str) {
+    #[cfg(feature = "tracing")]
+    crate::contained::contained(
+        || tracing::debug!(target: "tower_backpressure", rate, key, error, "a key of a shared rate holds something else"),
+    );
+    let _ = (rate, key, error);
+}
+
 /// The store of a shared rate answers again.
 #[cfg(feature = "redis")]
 pub(crate) fn store_found(rate: &str) {

@@ -102,7 +102,7 @@ impl SharedRate {
                 let _ = tell.send(Told { by, decision });
             }
             Ok(None) => {}
-            Err(error) => self.core.failed(self.keys(), &error.to_string()),
+            Err(error) => self.core.failed(self.keys(), &error),
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     keyed::{Memories, Memory},
     offset::Offset,
     recording::Recording,
-    script::{Call, Change, Reply, Store, Verdict},
+    script::{Call, Change, Reply, Store, Verdict, is_of_one_key},
 };
 use crate::{Demand, events, gate::clock::Clock, rate::OnUnavailable};
 
@@ -144,7 +144,7 @@ impl Core {
             match timeout(self.timeout, self.call(keys, Call::Settle(changes))).await {
                 Ok(Ok(reply)) if reply.verdict == Verdict::Late => continue,
                 Ok(Ok(_)) => return,
-                Ok(Err(error)) => self.failed(keys, &error.to_string()),
+                Ok(Err(error)) => self.failed(keys, &error),
                 Err(_) => self.silent(keys),
             }
             if !changes.iter().any(Change::is_debt) {
@@ -155,16 +155,25 @@ impl Core {
         }
     }
 
-    pub(super) fn failed(self: &Arc<Self>, keys: &Keys, error: &str) {
+    /// The store has answered with an error.
+    pub(super) fn failed(self: &Arc<Self>, keys: &Keys, error: &RedisError) {
+        if is_of_one_key(error) {
+            events::key_failed(&self.name, &keys[0], &error.to_string());
+        } else {
+            self.lost(keys, &error.to_string());
+        }
+    }
+
+    pub(super) fn silent(self: &Arc<Self>, keys: &Keys) {
+        self.lost(keys, "no answer in time");
+    }
+
+    fn lost(self: &Arc<Self>, keys: &Keys, error: &str) {
         if self.health.fell() {
             self.recording.unavailable(&self.name, true);
             events::store_lost(&self.name, error);
             tokio::spawn(probe(Arc::downgrade(self), Arc::clone(keys)));
         }
-    }
-
-    pub(super) fn silent(self: &Arc<Self>, keys: &Keys) {
-        self.failed(keys, "no answer in time");
     }
 
     /// Remembers the runtime this is called on.

@@ -13,7 +13,8 @@
 --   to spend: the cost, and the most that is wanted where more than the cost is welcome;
 --   to settle: what is owed on top or, negative, given back, and when that was spent.
 -- Answers 1 (done), 0 (short) or -1 (too late), the time, and for each limit: what was spent, what remains, how much too early
--- it is, and until all is back (both in microseconds).
+-- it is, and until all is back (both in microseconds). Errors of the store are answered as they are, so that their first word
+-- tells what they are about; before Redis 7, a script that raises them hides it.
 
 local EXACT = 4503599627370496
 local FIELDS = 5
@@ -29,8 +30,8 @@ if deadline > 0 and now > deadline then
     return { -1, now }
 end
 if ARGV[3] == 'probe' then
-    redis.call('SET', KEYS[1], '', 'PX', '1000')
-    return { 1, now }
+    local written = redis.pcall('SET', KEYS[1], '', 'PX', '1000')
+    return written.err and written or { 1, now }
 end
 local spending = ARGV[3] == 'spend'
 
@@ -49,6 +50,7 @@ local function level_now(level, stamp, count)
     return math.min(EXACT, level - passed * count)
 end
 
+-- Or nothing, and why.
 local function read(key, index)
     local first = 4 + (index - 1) * FIELDS
     local limit = {
@@ -65,16 +67,19 @@ local function read(key, index)
         wait = 0,
     }
     limit.full = limit.burst * limit.period
-    local kept = redis.call('GET', key)
+    local kept = redis.pcall('GET', key)
     if not kept then
         return limit
+    end
+    if type(kept) == 'table' then
+        return nil, kept
     end
     local numbers = {}
     for number in string.gmatch(kept, '%d+') do
         numbers[#numbers + 1] = tonumber(number)
     end
     if #numbers ~= 6 then
-        error('the key ' .. key .. ' holds something else than a rate')
+        return nil, redis.error_reply('NOTARATE the key ' .. key .. ' holds something else than a rate')
     end
     local level, stamp, since, count, period, burst = unpack(numbers)
     level = level_now(level, stamp, count)
@@ -99,7 +104,7 @@ local function write(limit)
     local expires = math.max(1, math.ceil(limit.level / limit.count / 1000)) + (handed_in and 60000 or 0)
     local kept = string.format('%.0f %.0f %.0f %.0f %.0f %.0f',
         limit.level, now, limit.since, limit.count, limit.period, limit.burst)
-    redis.call('SET', limit.key, kept, 'PX', string.format('%.0f', expires))
+    return redis.pcall('SET', limit.key, kept, 'PX', string.format('%.0f', expires))
 end
 
 local function spend(limit)
@@ -122,7 +127,10 @@ end
 local limits = {}
 local short = false
 for index, key in ipairs(KEYS) do
-    local limit = read(key, index)
+    local limit, failed = read(key, index)
+    if failed then
+        return failed
+    end
     local over = limit.level + limit.cost * limit.period - limit.full
     if spending and over > 0 then
         limit.wait = math.min(EXACT, math.ceil(over / limit.count))
@@ -140,7 +148,10 @@ for _, limit in ipairs(limits) do
         end
     end
     if limit.changed then
-        write(limit)
+        local written = write(limit)
+        if written.err then
+            return written
+        end
     end
 end
 

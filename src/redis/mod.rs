@@ -102,8 +102,10 @@ const LEASE_TERM: Duration = Duration::from_secs(1);
 ///
 /// A request waits for the store as long as [`timeout`](Self::timeout) at most. The first one that waited in vain, or got an
 /// error, is decided by what was chosen ([`OnUnavailable`]), and from then on all others are, at once and without asking. Meanwhile
-/// a task tries every 100 ms to write something, and as soon as it can the store decides again. What a hung store finds on its table when it comes
-/// back changes nothing: each call says until when somebody waits for it.
+/// a task tries every 100 ms to write something, and as soon as it can the store decides again. What a hung store finds on its
+/// table when it comes back changes nothing: each call says until when somebody waits for it.
+///
+/// Where it is one key that holds something else than a rate, its requests are decided by what was chosen, and no others.
 ///
 /// With the feature `metrics`, `backpressure_shared_rate_unavailable` is 1 in the meantime, and
 /// `backpressure_shared_rate_decisions_total` tells decisions apart by what they were made by: `store`, `lease`, `policy`, or

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use redis::{RedisError, RedisResult, Script, aio::ConnectionLike};
+use redis::{ErrorKind, RedisError, RedisResult, Script, aio::ConnectionLike};
 
 use super::budget::Budget;
 
@@ -126,7 +126,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for Connected<C> {
             let answer: Vec<i64> = invocation.invoke_async(&mut connection).await?;
             Reply::read(&answer).ok_or_else(|| {
                 RedisError::from((
-                    redis::ErrorKind::UnexpectedReturnType,
+                    ErrorKind::UnexpectedReturnType,
                     "the script answered with other numbers than it should",
                 ))
             })
@@ -196,6 +196,12 @@ impl Standing {
     }
 }
 
+/// Whether the error is about what the keys of one call hold, and says nothing of other keys.
+pub(super) fn is_of_one_key(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::UnexpectedReturnType
+        || matches!(error.code(), Some("WRONGTYPE" | "NOTARATE"))
+}
+
 /// As the script takes it: more than this is more than it counts.
 fn number(number: u64) -> i64 {
     number.min(MOST) as i64
@@ -205,7 +211,7 @@ fn number(number: u64) -> i64 {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use super::{super::pretend::error, *};
 
     #[test]
     fn a_reply_that_is_cut_off_is_none() {
@@ -227,6 +233,26 @@ mod tests {
             reset_after: 4,
         };
         assert_eq!(reply.standings, [standing]);
+    }
+
+    #[test]
+    fn errors_of_one_key_are_told_from_those_of_the_store() {
+        for line in ["WRONGTYPE a list", "NOTARATE the key holds something else"] {
+            assert!(is_of_one_key(&error(line)), "{line}");
+        }
+        for line in [
+            "OOM command not allowed",
+            "READONLY a replica",
+            "MISCONF errors writing to disk",
+            "LOADING the dataset",
+            "CLUSTERDOWN the cluster is down",
+            "NOPERM this user has no permissions",
+            "ERR unknown command",
+        ] {
+            assert!(!is_of_one_key(&error(line)), "{line}");
+        }
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert!(!is_of_one_key(&broken.into()));
     }
 
     #[test]

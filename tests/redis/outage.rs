@@ -234,3 +234,29 @@ async fn a_store_that_cannot_write_is_lost_until_it_can() {
     recovered(&rate).await;
     assert_eq!(remaining(&rate).await, 90);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_holds_something_else_is_lost_alone() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rate = rate(&server, OnUnavailable::Reject).await;
+    let mut connection = server.connection().await;
+    let mut run = async |command: &str, args: &[&str]| {
+        let mut command = redis::cmd(command);
+        command.arg(args).exec_async(&mut connection).await.unwrap();
+    };
+    for (command, something) in [("SET", "something else"), ("LPUSH", "of a list")] {
+        run(command, &["{a:bad}:0", something]).await;
+        for _ in 0..5 {
+            let decision = spend(&rate.for_key("bad"), 1).await;
+            assert!(matches!(decision, Decision::Unavailable), "{decision:?}");
+            assert!(!is_lost(&rate));
+            let (_, quota) = admitted(spend(&rate.for_key("good"), 1).await);
+            assert!(quota.is_some(), "by the store");
+        }
+        run("DEL", &["{a:bad}:0"]).await;
+        let _ = admitted(spend(&rate.for_key("bad"), 1).await);
+        run("DEL", &["{a:bad}:0"]).await;
+    }
+}
