@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     LEASE_TERM, SharedRate,
     keyed::Memory,
-    lease::{Seen, Taken},
+    lease::{Draw, Grant, Seen, Taken},
     local::Local,
     recording::By,
     script::{Change, Reply, Verdict},
@@ -147,7 +147,7 @@ impl SharedRate {
         let reply = match reply {
             Ok(reply) => reply,
             Err(error) => {
-                memory.lease(|lease| lease.put_back(draw));
+                self.put_back(memory, draw);
                 return Err(error);
             }
         };
@@ -158,8 +158,10 @@ impl SharedRate {
         memory.lease(|lease| lease.saw(seen));
         let decision = match reply.verdict {
             Verdict::Done => {
-                let granted: Vec<u64> = reply.standings.iter().map(|s| s.spent).collect();
-                let (taken, begins) = memory.lease(|lease| lease.put(&draw, &granted, reply.now));
+                let grants: Vec<Grant> = (core.budgets.iter().zip(&reply.standings))
+                    .map(|(budget, standing)| Grant::new(budget, standing))
+                    .collect();
+                let (taken, begins) = memory.lease(|lease| lease.put(&draw, &grants, reply.now));
                 if begins {
                     self.end_later(memory, taken.term);
                 }
@@ -169,11 +171,19 @@ impl SharedRate {
                 }
             }
             Verdict::Short | Verdict::Late => {
-                memory.lease(|lease| lease.put_back(draw));
+                self.put_back(memory, draw);
                 self.short(&reply)
             }
         };
         Ok(Some((By::Store, decision)))
+    }
+
+    /// Nothing came of it.
+    fn put_back(&self, memory: &Memory, draw: Draw) {
+        if let Some((rest, at)) = memory.lease(|lease| lease.put_back(draw)) {
+            let changes = Change::give_back(&rest, at);
+            self.core.settle_later(self.keys(), changes);
+        }
     }
 
     /// Waits for what the store is asked. Once it is late, the store is lost, and the turn is not kept from others.

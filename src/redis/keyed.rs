@@ -48,11 +48,7 @@ impl Memory {
     /// Ends this term, or whichever there is. Returns what has to go back to the store.
     pub(super) fn close(&self, term: Option<u64>) -> Option<Vec<Change>> {
         let (rest, spent) = self.lease(|lease| lease.close(term))?;
-        Some(
-            (rest.iter())
-                .map(|rest| Change::between(*rest, 0, spent))
-                .collect(),
-        )
+        Some(Change::give_back(&rest, spent))
     }
 
     /// There is nothing to remember.
@@ -122,7 +118,7 @@ mod tests {
     fn open(memory: &Memory) {
         memory.lease(|lease| {
             let draw = lease.draw(&[1], &[2]);
-            lease.put(&draw, &[2], 0)
+            lease.put(&draw, &[], 0)
         });
     }
 

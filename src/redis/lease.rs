@@ -16,8 +16,8 @@ use super::{LEASE_TERM, budget::Budget, script::Standing};
 pub(super) struct Lease {
     /// For each limit. Empty: none was ever taken.
     left: Vec<u64>,
-    /// How much came with the newest slice.
-    newest: Vec<u64>,
+    /// How much was taken in this term, as far as time has not given it back since. No more than that can go back.
+    drawn: Vec<u64>,
     /// When the newest slice was taken, by the store's time in microseconds.
     taken: u64,
     /// Counts the leases.
@@ -52,8 +52,17 @@ pub(super) struct Taken {
 pub(super) struct Draw {
     /// Taken from the lease already.
     held: Vec<u64>,
+    from: Taken,
     pub(super) costs: Vec<u64>,
     pub(super) wants: Vec<u64>,
+}
+
+/// What the store gave of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Grant {
+    spent: u64,
+    /// Everything that was spent before, time had given back.
+    afresh: bool,
 }
 
 impl Lease {
@@ -97,29 +106,44 @@ impl Lease {
         let wants = (costs.iter().zip(slices).zip(&self.left))
             .map(|((cost, slice), left)| (*cost).max(slice.saturating_sub(*left)))
             .collect();
-        Draw { held, costs, wants }
+        Draw {
+            held,
+            from: self.taken(),
+            costs,
+            wants,
+        }
     }
 
-    /// The store gave `granted` at `at`: what was drawn for is taken from it, the rest stays here. Returns whether a term begins.
-    pub(super) fn put(&mut self, draw: &Draw, granted: &[u64], at: u64) -> (Taken, bool) {
-        for ((left, granted), cost) in self.left.iter_mut().zip(granted).zip(&draw.costs) {
-            *left += granted.saturating_sub(*cost);
+    /// The store gave `grants` at `at`: what was drawn for is taken from it, the rest stays here. Returns whether a term begins.
+    pub(super) fn put(&mut self, draw: &Draw, grants: &[Grant], at: u64) -> (Taken, bool) {
+        for ((left, grant), cost) in self.left.iter_mut().zip(grants).zip(&draw.costs) {
+            *left += grant.spent.saturating_sub(*cost);
         }
-        self.newest = granted.to_vec();
-        self.taken = at;
         let begins = !self.open;
         if begins {
             self.open = true;
             self.term += 1;
         }
+        self.drawn.resize(grants.len(), 0);
+        for (drawn, grant) in self.drawn.iter_mut().zip(grants) {
+            let before = if begins || grant.afresh { 0 } else { *drawn };
+            *drawn = before + grant.spent;
+        }
+        self.taken = at;
         (self.taken(), begins)
     }
 
-    /// The store gave nothing: what was set aside is here again.
-    pub(super) fn put_back(&mut self, draw: Draw) {
-        for (left, held) in self.left.iter_mut().zip(&draw.held) {
-            *left += held;
+    /// The store gave nothing: what was set aside is here again. If that lease is over it has to go back to the store, and is
+    /// returned, with the time when it was taken.
+    pub(super) fn put_back(&mut self, draw: Draw) -> Option<(Vec<u64>, u64)> {
+        if self.open && draw.from.term == self.term {
+            for (left, held) in self.left.iter_mut().zip(&draw.held) {
+                *left += held;
+            }
+            return None;
         }
+        self.goes_back(&draw.held);
+        Some((draw.held, draw.from.at))
     }
 
     /// Gives back what was not needed after all. Returns what has to go back to the store: all of it if that lease is over, and
@@ -155,8 +179,6 @@ impl Lease {
     }
 
     /// Ends this term, or whichever there is. Returns what has to go back, and when it was taken.
-    ///
-    /// More than the newest slice was does not go back: it was taken longer ago, by a request that was settled down since.
     pub(super) fn close(&mut self, term: Option<u64>) -> Option<(Vec<u64>, u64)> {
         if !self.open || term.is_some_and(|term| term != self.term) {
             return None;
@@ -165,8 +187,8 @@ impl Lease {
         let rest: Vec<u64> = self
             .left
             .iter()
-            .zip(&self.newest)
-            .map(|(left, newest)| *left.min(newest))
+            .zip(&self.drawn)
+            .map(|(left, drawn)| *left.min(drawn))
             .collect();
         self.left.fill(0);
         self.goes_back(&rest);
@@ -188,6 +210,16 @@ impl Lease {
     fn goes_back(&mut self, rest: &[u64]) {
         for (seen, _) in (self.seen.iter_mut().zip(rest)).filter(|(_, rest)| **rest > 0) {
             *seen = None;
+        }
+    }
+}
+
+impl Grant {
+    pub(super) fn new(budget: &Budget, standing: &Standing) -> Self {
+        let alone = (standing.spent.saturating_mul(budget.period)).div_ceil(budget.count);
+        Self {
+            spent: standing.spent,
+            afresh: standing.reset_after <= alone,
         }
     }
 }
@@ -221,195 +253,4 @@ fn subtract(from: &mut [u64], less: &[u64]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SLICES: [u64; 2] = [10, 1000];
-
-    /// A lease of a slice of each, of which one request and its 100 tokens have been taken.
-    fn lease() -> (Lease, Taken) {
-        let mut lease = Lease::default();
-        let draw = lease.draw(&[1, 100], &SLICES);
-        assert_eq!(
-            (&draw.costs[..], &draw.wants[..]),
-            (&[1, 100][..], &SLICES[..])
-        );
-        let (taken, begins) = lease.put(&draw, &SLICES, 5);
-        assert!(begins);
-        (lease, taken)
-    }
-
-    #[test]
-    fn nothing_is_taken_before_there_is_a_lease() {
-        assert_eq!(Lease::default().take(&[1]), None);
-        assert_eq!(Lease::default().take(&[0]), None);
-    }
-
-    #[test]
-    fn all_is_taken_or_nothing() {
-        let (mut lease, first) = lease();
-        assert_eq!(lease.take(&[1, 901]), None);
-        assert_eq!(lease.take(&[1, 900]), Some(first));
-        assert_eq!(lease.take(&[1, 1]), None);
-        assert_eq!(lease.take(&[8, 0]), Some(first));
-        assert_eq!(lease.take(&[1, 0]), None);
-    }
-
-    #[test]
-    fn what_is_missing_is_drawn_and_the_slice_topped_up() {
-        let (mut lease, first) = lease();
-        let draw = lease.draw(&[1, 1200], &SLICES);
-        assert_eq!(draw.costs, [0, 300]);
-        assert_eq!(draw.wants, [2, 1000]);
-        // What was set aside is nobody else's.
-        assert_eq!(lease.take(&[1, 1]), None);
-        let (taken, begins) = lease.put(&draw, &[2, 500], 9);
-        assert!(!begins);
-        assert_eq!(taken, Taken { at: 9, ..first });
-        assert_eq!(lease.close(None), Some((vec![2, 200], 9)));
-    }
-
-    #[test]
-    fn a_lease_never_holds_more_than_a_slice() {
-        let (mut lease, _) = lease();
-        for cost in 0..2000 {
-            let draw = lease.draw(&[1, cost], &SLICES);
-            let granted: Vec<u64> = draw.wants.clone();
-            lease.put(&draw, &granted, 9);
-            assert!(lease.left[0] <= SLICES[0] && lease.left[1] <= SLICES[1]);
-        }
-    }
-
-    #[test]
-    fn what_was_set_aside_in_vain_is_there_again() {
-        let (mut lease, first) = lease();
-        let draw = lease.draw(&[1, 1200], &SLICES);
-        lease.put_back(draw);
-        assert_eq!(lease.take(&[9, 900]), Some(first));
-    }
-
-    const MS: Duration = Duration::from_millis(1);
-
-    /// Of 100 requests and of 10,000 tokens per second, so much is left.
-    fn seen(requests: u64, tokens: u64) -> impl Iterator<Item = Seen> {
-        let standing = |budget: Budget, remaining| {
-            let missing = (budget.burst - remaining) * budget.period;
-            let standing = Standing {
-                spent: 0,
-                remaining,
-                wait: 0,
-                reset_after: missing.div_ceil(budget.count),
-            };
-            Seen::new(&budget, &standing, Duration::ZERO)
-        };
-        let requests = standing(Budget::per_second(100), requests);
-        [
-            requests,
-            standing(Budget::per_second(10_000).burst(10_000), tokens),
-        ]
-        .into_iter()
-    }
-
-    #[test]
-    fn the_store_is_not_asked_for_what_it_cannot_have_yet() {
-        let (mut lease, _) = lease();
-        lease.saw(seen(0, 0));
-        // There are 9 requests and 900 tokens here. A token takes 0.1 ms, a request 10 ms.
-        assert_eq!(lease.refused(Duration::ZERO, &[9, 900]), None);
-        assert_eq!(lease.refused(Duration::ZERO, &[1, 1200]), Some(30 * MS));
-        assert_eq!(lease.refused(10 * MS, &[1, 1200]), Some(20 * MS));
-        assert_eq!(lease.refused(10 * MS, &[1, 1000]), None);
-        assert_eq!(lease.refused(10 * MS, &[11, 1200]), Some(20 * MS));
-        assert_eq!(lease.refused(15 * MS, &[11, 1200]), Some(15 * MS));
-        assert_eq!(lease.refused(30 * MS, &[1, 1200]), None);
-    }
-
-    #[test]
-    fn the_store_is_asked_for_what_it_had() {
-        let (mut lease, _) = lease();
-        lease.saw(seen(1, 300));
-        assert_eq!(lease.refused(Duration::ZERO, &[10, 1200]), None);
-        assert_eq!(lease.refused(Duration::ZERO, &[10, 1201]), Some(MS / 10));
-        assert_eq!(lease.refused(Duration::ZERO, &[11, 1200]), Some(10 * MS));
-    }
-
-    #[test]
-    fn what_the_store_had_is_believed_for_a_term() {
-        let (mut lease, _) = lease();
-        lease.saw(seen(0, 0));
-        let almost = LEASE_TERM - MS;
-        assert_eq!(lease.refused(almost, &[200, 0]), Some(911 * MS));
-        assert_eq!(lease.refused(LEASE_TERM, &[200, 0]), None);
-    }
-
-    #[test]
-    fn a_debt_is_waited_for() {
-        let budget = Budget::per_second(10).burst(5);
-        let standing = Standing {
-            spent: 0,
-            remaining: 0,
-            wait: 0,
-            reset_after: 930_000,
-        };
-        let seen = Seen::new(&budget, &standing, MS);
-        assert_eq!(seen.wait(MS, 0), None);
-        assert_eq!(seen.wait(MS, 1), Some(530 * MS));
-        assert_eq!(seen.wait(MS, 3), Some(730 * MS));
-    }
-
-    #[test]
-    fn what_goes_back_to_the_store_may_be_asked_for_at_once() {
-        let (mut lease, taken) = lease();
-        lease.saw(seen(0, 0));
-        assert_eq!(lease.give_back(taken, &[0, 0], &SLICES), [0, 0]);
-        assert_eq!(lease.refused(Duration::ZERO, &[11, 0]), Some(20 * MS));
-        // This stays here.
-        assert_eq!(lease.give_back(taken, &[1, 100], &SLICES), [0, 0]);
-        assert_eq!(lease.refused(Duration::ZERO, &[11, 0]), Some(10 * MS));
-        assert_eq!(lease.give_back(taken, &[1, 0], &SLICES), [1, 0]);
-        assert_eq!(lease.refused(Duration::ZERO, &[11, 0]), None);
-        assert_eq!(lease.refused(Duration::ZERO, &[0, 1010]), Some(MS));
-        lease.close(None);
-        assert_eq!(lease.refused(Duration::ZERO, &[0, 1010]), None);
-    }
-
-    #[test]
-    fn what_came_back_goes_to_the_store_with_the_rest() {
-        let (mut lease, taken) = lease();
-        assert_eq!(lease.give_back(taken, &[1, 100], &SLICES), [0, 0]);
-        assert_eq!(lease.close(None), Some((SLICES.to_vec(), 5)));
-    }
-
-    #[test]
-    fn what_comes_back_too_late_goes_to_the_store() {
-        let (mut lease, taken) = lease();
-        assert_eq!(lease.close(Some(taken.term)), Some((vec![9, 900], 5)));
-        assert_eq!(lease.give_back(taken, &[1, 100], &SLICES), [1, 100]);
-        let draw = lease.draw(&[0, 0], &SLICES);
-        lease.put(&draw, &[5, 500], 20);
-        assert_eq!(lease.give_back(taken, &[1, 100], &SLICES), [1, 100]);
-    }
-
-    #[test]
-    fn what_is_more_than_a_slice_goes_to_the_store() {
-        let (mut lease, taken) = lease();
-        assert_eq!(lease.give_back(taken, &[4, 50], &SLICES), [3, 0]);
-    }
-
-    #[test]
-    fn what_is_owed_is_taken_from_here_first() {
-        let (mut lease, taken) = lease();
-        assert_eq!(lease.owe(&[0, 1000]), [0, 100]);
-        assert_eq!(lease.take(&[1, 1]), None);
-        lease.close(None);
-        assert_eq!(lease.owe(&[1, 5]), [1, 5]);
-        assert_eq!(lease.close(Some(taken.term)), None);
-    }
-
-    #[test]
-    fn another_term_is_not_ended() {
-        let (mut lease, taken) = lease();
-        assert_eq!(lease.close(Some(taken.term + 1)), None);
-        assert!(lease.is_open());
-    }
-}
+mod tests;

@@ -33,6 +33,7 @@ struct State {
     levels: HashMap<String, (u64, u64, u64)>,
     fails: Option<fn(&Call<'_>, &[String]) -> Option<RedisError>>,
     silent: bool,
+    slow: Duration,
     calls: u64,
 }
 
@@ -61,6 +62,11 @@ impl Pretend {
         self.state.lock().unwrap().fails = Some(fails);
     }
 
+    /// So much later than otherwise it answers.
+    pub(super) fn slow(&self, slow: Duration) {
+        self.state.lock().unwrap().slow = slow;
+    }
+
     /// It takes calls, and answers none.
     pub(super) fn silent(&self, silent: bool) {
         self.state.lock().unwrap().silent = silent;
@@ -80,8 +86,9 @@ impl Store for Pretend {
             None if matches!(call, Call::Probe) => Ok(state.answer(&[], &[], now, &call)),
             None => Ok(state.answer(&keys, budgets, now, &call)),
         };
+        let later = AWAY + state.slow;
         Box::pin(async move {
-            tokio::time::sleep(AWAY).await;
+            tokio::time::sleep(later).await;
             answer
         })
     }

@@ -42,6 +42,13 @@ impl Change {
         }
     }
 
+    /// All that was spent at `spent`.
+    pub(super) fn give_back(costs: &[u64], spent: u64) -> Vec<Self> {
+        (costs.iter())
+            .map(|cost| Self::between(*cost, 0, spent))
+            .collect()
+    }
+
     pub(super) fn is_nothing(&self) -> bool {
         matches!(self, Self::Owe(0) | Self::GiveBack { cost: 0, .. })
     }

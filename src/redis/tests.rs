@@ -26,6 +26,14 @@ async fn spend(rate: &SharedRate, cost: u64) -> Decision {
     rate.spend(&Demand::of(cost)).await
 }
 
+/// What the store has left of the first limit.
+async fn remaining(store: &Arc<Pretend>, budget: Budget) -> u64 {
+    match spend(&store.rate(budget, OnUnavailable::Reject), 0).await {
+        Decision::Admitted { quota, .. } => quota.unwrap().remaining,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// So many requests in each millisecond. Returns how many were let in.
 async fn offered(rate: &SharedRate, each: u64, millis: u64) -> u64 {
     let let_in = Arc::new(AtomicU64::new(0));
@@ -139,4 +147,42 @@ async fn a_debt_that_cannot_be_told_is_sent_again_after_a_while() {
         assert_eq!(quota.unwrap().remaining, 76);
         assert!(!rate.core.health.is_down());
     }
+}
+
+/// So slow that nothing comes back during a test.
+fn slow(burst: u64) -> Budget {
+    Budget::per(1, Duration::from_secs(3600)).burst(burst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_that_is_left_of_every_limit_goes_back_when_the_term_is_over() {
+    let store = Pretend::new();
+    let tokens = slow(10_000);
+    let rate = (store.rate(tokens, OnUnavailable::Reject))
+        .and(slow(100).requests())
+        .lease(0.1);
+    // Every ten requests bring a slice of requests, and next to no tokens.
+    for _ in 0..35 {
+        let decision = spend(&rate, 1).await;
+        assert!(matches!(decision, Decision::Admitted { .. }));
+    }
+    sleep(1100 * MS).await;
+    assert_eq!(remaining(&store, tokens).await, 10_000 - 35);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_aside_in_vain_goes_back_when_the_term_is_over_meanwhile() {
+    let store = Pretend::new();
+    let rate = store.rate(slow(1000), OnUnavailable::Reject).lease(0.1);
+    let decision = spend(&rate, 1).await;
+    assert!(matches!(decision, Decision::Admitted { .. }));
+
+    store.slow(2000 * MS);
+    store.fails(|call, _| matches!(call, Call::Spend { .. }).then(|| error("OOM no memory")));
+    let decision = spend(&rate, 150).await;
+    assert!(matches!(decision, Decision::Unavailable));
+    store.slow(Duration::ZERO);
+    store.fails(|_, _| None);
+    sleep(3000 * MS).await;
+    assert_eq!(remaining(&store, slow(1000)).await, 999);
 }
