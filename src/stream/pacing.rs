@@ -4,7 +4,9 @@ use super::aimd::{Course, Settings};
 use crate::{
     ConfigError,
     config::at_least_one,
+    contained::contained,
     rate::{Rate, Short, TokenBucket},
+    sync::{self, AtomicBool},
 };
 
 /// How fast senders may send, under `Adaptive`.
@@ -42,7 +44,7 @@ use crate::{
 ///
 /// A rate that does not adapt paces as well: a [`TokenBucket`] where a burst is to be spread, a
 /// [`SlidingWindow`](crate::rate::SlidingWindow) where somebody counts windows, or a [`Rate`] of your own. It is then the same
-/// for all streams of the controller, which share it.
+/// for all streams of the controller, which share it. One that panics is not asked again, and lets everything through.
 ///
 /// # Examples
 ///
@@ -159,15 +161,9 @@ impl AdaptiveRateController {
             Kind::Aimd(settings) => {
                 let bucket = TokenBucket::per_second(1).burst(settings.burst);
                 bucket.set_per_second(Duration::ZERO, settings.initial);
-                Pacer {
-                    rate: Arc::new(bucket),
-                    course: Some(Course::new(*settings)),
-                }
+                Pacer::new(Arc::new(bucket), Some(Course::new(*settings)))
             }
-            Kind::Given(rate) => Pacer {
-                rate: Arc::clone(rate),
-                course: None,
-            },
+            Kind::Given(rate) => Pacer::new(Arc::clone(rate), None),
         }
     }
 
@@ -208,15 +204,25 @@ fn validate(settings: &Settings) -> Result<(), ConfigError> {
 /// What one stream keeps to.
 pub(super) struct Pacer {
     rate: Arc<dyn Rate>,
+    /// The rate has panicked, in the middle of what others count on. It is not asked again, and lets everything through.
+    broken: AtomicBool,
     /// `None` if the rate does not follow the stream.
     course: Option<Course>,
 }
 
 impl Pacer {
+    fn new(rate: Arc<dyn Rate>, course: Option<Course>) -> Self {
+        Self {
+            rate,
+            broken: AtomicBool::new(false),
+            course,
+        }
+    }
+
     pub(super) fn per_second(&self) -> f64 {
         match &self.course {
             Some(course) => course.rate(),
-            None => self.rate.per_second(),
+            None => (self.with(|rate| rate.per_second())).unwrap_or(f64::INFINITY),
         }
     }
 
@@ -229,14 +235,15 @@ impl Pacer {
     pub(super) fn observe(&mut self, now: Duration, level: f64) {
         if let Some(course) = &mut self.course {
             if course.observe(now, level) {
-                self.rate.set_per_second(now, course.rate());
+                let per_second = course.rate();
+                self.with(|rate| rate.set_per_second(now, per_second));
             }
         }
     }
 
     /// Spends one item's worth, or says how much too early it is.
     pub(super) fn spend(&mut self, now: Duration) -> Result<(), Duration> {
-        let spent = self.rate.spend(now, 1);
+        let spent = self.with(|rate| rate.spend(now, 1)).unwrap_or(Ok(()));
         if let Some(course) = &mut self.course {
             match spent {
                 Ok(()) => course.sent(),
@@ -248,6 +255,18 @@ impl Pacer {
             // Of a rate that lets nothing through.
             Short::Never { .. } => Duration::MAX,
         })
+    }
+
+    /// `None` if it has panicked, now or before.
+    fn with<R>(&self, f: impl FnOnce(&dyn Rate) -> R) -> Option<R> {
+        if self.broken.load(sync::Ordering::Relaxed) {
+            return None;
+        }
+        let result = contained(|| f(&*self.rate));
+        if result.is_none() {
+            self.broken.store(true, sync::Ordering::Relaxed);
+        }
+        result
     }
 }
 

@@ -20,7 +20,8 @@ use super::{
     channel::{Channel, Sent, Step},
 };
 
-/// Dropping it gives the send up; see [`give_up`](Self::give_up).
+/// It does not know its stream: whoever drops it before it is done has to [give it up](Self::give_up) first, or its place in the
+/// line stays taken.
 pub(super) struct Transit<T> {
     step: Step,
     /// `None` once it has arrived or come back.

@@ -1,12 +1,15 @@
 //! Senders that keep to a rate, and a rate that follows the reader.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
-use tokio::time::{advance, sleep};
+use tokio::time::{advance, sleep, timeout};
 use tower_backpressure::{
     AdaptiveRateController, BackpressureController,
     BackpressureStrategy::Adaptive,
-    rate::{SlidingWindow, TokenBucket},
+    rate::{Quota, Rate, Short, SlidingWindow, TokenBucket},
     stream::SendErrorKind,
 };
 
@@ -160,4 +163,47 @@ async fn the_rate_follows_the_reader() {
         assert!(*fullest < 100, "{phases:?}");
     }
     assert_eq!(stream.metrics().dropped_count, 0);
+}
+
+/// Lets one through, has the next wait, and breaks when that looks again.
+#[derive(Debug, Default)]
+struct Breaks(AtomicU32);
+
+impl Rate for Breaks {
+    fn check(&self, _: Duration, _: u64) -> Result<(), Short> {
+        Ok(())
+    }
+
+    fn spend(&self, _: Duration, _: u64) -> Result<(), Short> {
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            0 => Ok(()),
+            1 => Err(Short::Wait(MILLI)),
+            _ => panic!("a bug in somebody's rate"),
+        }
+    }
+
+    fn owe(&self, _: Duration, _: u64) {}
+
+    fn refund(&self, _: Duration, _: Duration, _: u64) {}
+
+    fn quota(&self, _: Duration) -> Quota {
+        TokenBucket::per_second(1).quota(Duration::ZERO)
+    }
+
+    fn per_second(&self) -> f64 {
+        1.0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_that_panics_holds_nobody_up() {
+    let mut stream = paced(1000, Breaks::default()).create_stream();
+    let sender = stream.sender();
+    for n in 0..5 {
+        let sent = timeout(1000 * MILLI, sender.send(n)).await;
+        assert!(sent.expect("there is room").is_ok());
+    }
+    assert_eq!(stream.metrics().current_rate_limit, f64::INFINITY);
+    assert_eq!(counts(&stream.metrics()), (5, 0, 0, 5));
+    assert_eq!(stream.receive().await, Some(0));
 }
