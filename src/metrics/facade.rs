@@ -40,7 +40,7 @@ const OUTCOMES: [Outcome; 4] = [
 ];
 
 /// Whether a recorder has been installed meanwhile is looked up once in so many requests.
-const REQUESTS_PER_LOOK: u64 = 64;
+pub(crate) const REQUESTS_PER_LOOK: u64 = 64;
 
 /// What one gate reports. What every request looks at comes first, and nothing large lies between it and the rest of the gate.
 #[derive(Debug, Default)]
@@ -187,7 +187,7 @@ fn label(gate: &Gate) -> Label {
 
 /// `metrics` does not say whether a recorder is installed; but a gauge that nobody listens to does not ask for the number that
 /// it is moved by.
-fn is_heard(gauge: &Gauge) -> bool {
+pub(crate) fn is_heard(gauge: &Gauge) -> bool {
     struct Nothing<'a>(&'a Cell<bool>);
     impl IntoF64 for Nothing<'_> {
         fn into_f64(self) -> f64 {

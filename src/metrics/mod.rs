@@ -5,6 +5,8 @@
 mod recording;
 
 pub(crate) use self::recording::Recording;
+#[cfg(all(feature = "metrics", feature = "redis"))]
+pub(crate) use self::recording::{REQUESTS_PER_LOOK, is_heard};
 
 /// The numbers of one gate at one moment, from [`Handle::snapshot`](crate::Handle::snapshot).
 ///

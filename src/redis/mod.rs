@@ -34,9 +34,9 @@
 //!
 //! Nothing, as long as the store answers and remembers. Where a store forgets (it was restarted without its data, a replica took
 //! over that had not heard of the last calls, or keys were evicted for want of memory) the limits it forgot begin full: once
-//! more the burst. Where its clock is set forward, so much more time has passed, and where it is set back, nothing comes back
-//! until it has caught up. What the store spends in time but cannot say in time, because it or the network fails in just that
-//! moment, stays spent. See [`lease`](SharedRate::lease) and [`OnUnavailable`] for what those add.
+//! more the burst. Where its clock is set forward, so much more time has passed; where it is set back, what comes back in so
+//! much time is missing until it has caught up. What the store spends in time but cannot say in time, because it or the network
+//! fails in just that moment, stays spent. See [`lease`](SharedRate::lease) and [`OnUnavailable`] for what those add.
 //!
 //! # In the store
 //!
@@ -107,9 +107,16 @@ const LEASE_TERM: Duration = Duration::from_secs(1);
 ///
 /// Where it is one key that holds something else than a rate, its requests are decided by what was chosen, and no others.
 ///
-/// With the feature `metrics`, `backpressure_shared_rate_unavailable` is 1 in the meantime, and
-/// `backpressure_shared_rate_decisions_total` tells decisions apart by what they were made by: `store`, `lease`, `policy`, or
-/// `burst` for what costs more than the burst. Handles are taken at the first decision.
+/// # Metrics
+///
+/// With the feature `metrics`, each labelled `rate="<name>"`:
+///
+/// | metric | |
+/// |---|---|
+/// | `backpressure_shared_rate_unavailable` | 1 while the store is lost, else 0 |
+/// | `backpressure_shared_rate_decisions_total` | requests decided; also `by` (`store`, `lease`, `policy`, or `burst` for what costs more than the burst) and `decision` (`admitted`, `rejected`) |
+///
+/// A recorder that is installed after the first decision is noticed within a few dozen, and told of what comes from then on.
 #[derive(Clone)]
 pub struct SharedRate {
     core: Arc<Core>,
@@ -274,10 +281,16 @@ impl SharedRate {
         }
     }
 
-    /// Gives back all that was leased and is not spent, for all keys. Ready when the store knows, or after the timeout; then it
-    /// is sent when the store answers again.
+    /// Gives back all that was leased and is not spent, for all keys. Ready when the store knows, or after the timeout.
+    ///
+    /// While the store is lost nothing is sent, but it is if the store is found again within a minute. What was sent and got no
+    /// answer is not sent again: in doubt it counts as spent.
     ///
     /// For the end of a process. The rate can still be used afterwards.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the waiting: everything is on its way from the first poll on.
     pub async fn give_back(&self) {
         let core = &self.core;
         let mut under_way = Vec::new();

@@ -1,10 +1,6 @@
 //! What a shared rate reports: how its decisions were made, and whether its store answers.
 
-#[cfg(feature = "metrics")]
-use std::sync::OnceLock;
-
-#[cfg(feature = "metrics")]
-use crate::contained::contained;
+#[cfg(not(feature = "metrics"))]
 use crate::rate::Decision;
 
 /// By what a request was decided.
@@ -20,38 +16,35 @@ pub(super) enum By {
     Policy,
 }
 
-/// Handles are taken at the first decision, and kept.
+#[cfg(feature = "metrics")]
+pub(super) use self::facade::Recording;
+
+#[cfg(not(feature = "metrics"))]
 #[derive(Debug, Default)]
-pub(super) struct Recording {
-    #[cfg(feature = "metrics")]
-    handles: OnceLock<facade::Handles>,
-}
+pub(super) struct Recording;
 
+#[cfg(not(feature = "metrics"))]
 impl Recording {
-    pub(super) fn decided(&self, rate: &str, by: By, decision: &Decision) {
-        #[cfg(feature = "metrics")]
-        contained(|| self.handles(rate).decided(by, decision));
-        let _ = (rate, by, decision);
-    }
+    pub(super) fn decided(&self, _rate: &str, _by: By, _decision: &Decision) {}
 
-    pub(super) fn unavailable(&self, rate: &str, unavailable: bool) {
-        #[cfg(feature = "metrics")]
-        contained(|| self.handles(rate).unavailable(unavailable));
-        let _ = (rate, unavailable);
-    }
-
-    #[cfg(feature = "metrics")]
-    fn handles(&self, rate: &str) -> &facade::Handles {
-        self.handles.get_or_init(|| facade::Handles::new(rate))
-    }
+    pub(super) fn unavailable(&self, _rate: &str, _unavailable: bool) {}
 }
 
 #[cfg(feature = "metrics")]
 mod facade {
+    use std::sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    };
+
     use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
     use super::By;
-    use crate::rate::Decision;
+    use crate::{
+        contained::contained,
+        metrics::{REQUESTS_PER_LOOK, is_heard},
+        rate::Decision,
+    };
 
     const DECISIONS: &str = "backpressure_shared_rate_decisions_total";
     const UNAVAILABLE: &str = "backpressure_shared_rate_unavailable";
@@ -63,15 +56,65 @@ mod facade {
         (By::Policy, "policy"),
     ];
 
+    /// Handles are taken once somebody listens, and kept.
+    #[derive(Debug, Default)]
+    pub(in super::super) struct Recording {
+        handles: OnceLock<Handles>,
+        /// Decisions that nobody heard of. Whether a recorder has come meanwhile is looked up once in so many.
+        unheard: AtomicU64,
+        /// For a recorder that comes later.
+        unavailable: AtomicBool,
+    }
+
+    impl Recording {
+        pub(in super::super) fn decided(&self, rate: &str, by: By, decision: &Decision) {
+            contained(|| {
+                if let Some(handles) = self.handles(rate) {
+                    handles.decided(by, decision);
+                }
+            });
+        }
+
+        pub(in super::super) fn unavailable(&self, rate: &str, unavailable: bool) {
+            self.unavailable.store(unavailable, Ordering::Relaxed);
+            contained(|| {
+                if let Some(handles) = self.handles.get().or_else(|| self.look(rate)) {
+                    handles.unavailable(unavailable);
+                }
+            });
+        }
+
+        fn handles(&self, rate: &str) -> Option<&Handles> {
+            self.handles.get().or_else(|| {
+                let unheard = self.unheard.fetch_add(1, Ordering::Relaxed);
+                (unheard % REQUESTS_PER_LOOK == 0)
+                    .then(|| self.look(rate))
+                    .flatten()
+            })
+        }
+
+        /// Takes the handles, if there is a recorder by now.
+        #[cold]
+        fn look(&self, rate: &str) -> Option<&Handles> {
+            is_heard(&gauge!(UNAVAILABLE, "rate" => rate.to_owned())).then(|| {
+                self.handles.get_or_init(|| {
+                    let handles = Handles::new(rate);
+                    handles.unavailable(self.unavailable.load(Ordering::Relaxed));
+                    handles
+                })
+            })
+        }
+    }
+
     #[derive(Debug)]
-    pub(super) struct Handles {
+    struct Handles {
         admitted: [Counter; BY.len()],
         rejected: [Counter; BY.len()],
         unavailable: Gauge,
     }
 
     impl Handles {
-        pub(super) fn new(rate: &str) -> Self {
+        fn new(rate: &str) -> Self {
             describe_counter!(
                 DECISIONS,
                 "Requests decided by a shared rate, by what and how."
@@ -85,16 +128,14 @@ mod facade {
                     counter!(DECISIONS, "rate" => rate.to_owned(), "by" => by, "decision" => decision)
                 })
             };
-            let unavailable = gauge!(UNAVAILABLE, "rate" => rate.to_owned());
-            unavailable.set(0.0);
             Self {
                 admitted: decisions("admitted"),
                 rejected: decisions("rejected"),
-                unavailable,
+                unavailable: gauge!(UNAVAILABLE, "rate" => rate.to_owned()),
             }
         }
 
-        pub(super) fn decided(&self, by: By, decision: &Decision) {
+        fn decided(&self, by: By, decision: &Decision) {
             let counters = match decision {
                 Decision::Admitted { .. } => &self.admitted,
                 Decision::Short { .. } | Decision::Unavailable => &self.rejected,
@@ -102,7 +143,7 @@ mod facade {
             counters[by as usize].increment(1);
         }
 
-        pub(super) fn unavailable(&self, unavailable: bool) {
+        fn unavailable(&self, unavailable: bool) {
             self.unavailable.set(f64::from(u8::from(unavailable)));
         }
     }

@@ -123,3 +123,48 @@ async fn decisions_are_told_apart_by_how_they_were_made() {
     assert!(!seen.contains_key("unavailable "), "{seen:?}");
     assert_eq!(seen["decisions_total store admitted"], 1.0);
 }
+
+#[tokio::test]
+async fn a_recorder_that_comes_late_is_noticed() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rate = SharedRate::new(
+        server.manager().await,
+        "measured",
+        slow(1000),
+        OnUnavailable::Reject,
+    );
+    let _ = admitted(spend(&rate, 1).await);
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    for _ in 0..100 {
+        let _ = admitted(spend(&rate, 1).await);
+    }
+    let seen = seen(&snapshotter);
+    assert!(seen["decisions_total store admitted"] >= 36.0, "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_recorder_that_comes_during_an_outage_is_told() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rate = SharedRate::new(
+        server.manager().await,
+        "measured",
+        slow(1000),
+        OnUnavailable::Reject,
+    );
+    let _ = admitted(spend(&rate, 1).await);
+    server.pause();
+    let _ = spend(&rate, 1).await;
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    for _ in 0..100 {
+        let _ = spend(&rate, 1).await;
+    }
+    assert_eq!(seen(&snapshotter)["unavailable "], 1.0);
+}
