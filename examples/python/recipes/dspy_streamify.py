@@ -40,7 +40,9 @@ def streamify(
     **options: Any,
 ) -> Callable[..., Any]:
     """`dspy.streamify`, with a bounded stream for what `program` sends. `options` are DSPy's."""
-    bounded = _Bounded(program, is_async_program, lambda: create_stream(capacity, strategy))
+    # Under "fail" what is sent without room is the end of the stream, and a status message must not be.
+    room = capacity if strategy == "fail" else None
+    bounded = _Bounded(program, is_async_program, lambda: create_stream(capacity, strategy), room)
     streaming = dspy.streamify(bounded, is_async_program=True, **options)
 
     def read(*args: Any, **kwargs: Any) -> Any:
@@ -72,9 +74,10 @@ async def _in_a_task(streaming: Callable[..., Any], args: Any, kwargs: Any) -> A
 class _Bounded:
     """As much of a `dspy.Module` as `streamify` asks for."""
 
-    def __init__(self, program: Any, is_async: bool, make_stream: Callable[[], Any]) -> None:
+    def __init__(self, program: Any, is_async: bool, make_stream: Callable[[], Any], room: int | None) -> None:
         self._call = program.acall if is_async else dspy.asyncify(program)
         self._make_stream = make_stream
+        self._room = room
         # By these a listener finds what it listens to.
         self.named_predictors = getattr(program, "named_predictors", list)
 
@@ -84,7 +87,7 @@ class _Bounded:
 
         async def run() -> Any:
             async with sender:
-                with dspy.context(send_stream=_Outlet(sender)):
+                with dspy.context(send_stream=_Outlet(sender, self._room)):
                     return await self._call(*args, **kwargs)
 
         async with stream:
@@ -100,11 +103,14 @@ class _Bounded:
 class _Outlet:
     """What DSPy sends to."""
 
-    def __init__(self, sender: Sender[Any]) -> None:
+    def __init__(self, sender: Sender[Any], room: int | None) -> None:
         self._sender = sender
+        self._room = room
 
     async def send(self, message: Any) -> None:
         if isinstance(message, dspy.streaming.StatusMessage):
+            if self._room is not None and self._sender.statistics().current_depth >= self._room:
+                return
             # The loop that would make room may be blocked until this returns.
             with suppress(StreamFull, TooEarly):
                 self._sender.send_nowait(message)

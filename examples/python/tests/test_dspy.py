@@ -148,7 +148,7 @@ def test_where_dspys_own_stream_hangs_the_recipe_does_not() -> None:
         assert own.stdout.read() == ""
 
 
-@pytest.mark.parametrize("strategy", ["block", "drop_newest", "drop_oldest", "adaptive"])
+@pytest.mark.parametrize("strategy", ["block", "drop_newest", "drop_oldest", "adaptive", "fail"])
 def test_status_messages_that_find_no_room_are_left_out(strategy: str) -> None:
     names, answer = many_tools(str({"capacity": 16, "strategy": strategy}))
     count = names.count("StatusMessage")
