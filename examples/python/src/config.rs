@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pyo3::{
+    PyTraverseError, PyVisit,
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
 };
@@ -74,6 +75,15 @@ pub(crate) fn bound_by_weight(
 pub(crate) struct Weigher(Py<PyAny>);
 
 impl Weigher {
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self(self.0.clone_ref(py))
+    }
+
+    /// For Python's garbage collector.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+
     pub(crate) fn weigh(&self, item: &Bound<'_, PyAny>) -> PyResult<usize> {
         let weight = self.0.bind(item.py()).call1((item,))?;
         whole("weight", &weight, 0)

@@ -30,12 +30,7 @@ use std::sync::Arc;
 use pyo3::{prelude::*, types::PyTuple};
 use tower_backpressure::{BackpressureController, BackpressureMetrics};
 
-use crate::{
-    config::{AdaptiveRate, Weigher},
-    process::Birth,
-    sender::Sender,
-    stream::BoundedDSpyStream,
-};
+use crate::{config::AdaptiveRate, process::Birth, sender::Sender, stream::BoundedDSpyStream};
 
 /// An item of a stream. It was weighed before it came near the stream, where no Python code may run.
 struct Item {
@@ -46,7 +41,6 @@ struct Item {
 /// What the two ends of a stream share.
 struct Common {
     controller: BackpressureController,
-    weigher: Option<Weigher>,
     /// Somebody may have to wait for a time.
     timed: bool,
     birth: Birth,
@@ -110,11 +104,11 @@ fn create_stream<'py>(
     };
     let common = Arc::new(Common {
         controller,
-        weigher: bound.map(|(_, weigher)| weigher),
         timed,
         birth: Birth::now(),
     });
-    let sender = Sender::new(stream.sender(), Arc::clone(&common));
+    let weigher = bound.map(|(_, weigher)| weigher);
+    let sender = Sender::new(stream.sender(), Arc::clone(&common), weigher);
     let stream = BoundedDSpyStream::new(stream, common);
     (sender, stream).into_pyobject(py)
 }

@@ -5,12 +5,14 @@ use std::{
     task::Poll,
 };
 
-use pyo3::{exceptions::PyTimeoutError, prelude::*, types::PyTuple};
+use pyo3::{PyTraverseError, PyVisit, exceptions::PyTimeoutError, prelude::*, types::PyTuple};
 use tokio::sync::Notify;
 use tower_backpressure::stream::{self, Displaced, SendError};
 
 use crate::{
-    Common, Item, config, errors,
+    Common, Item,
+    config::{self, Weigher},
+    errors,
     wait::{Budget, Timed, block_on, may_block},
 };
 
@@ -21,16 +23,52 @@ pub(crate) struct Sender {
     end: Mutex<Option<Arc<stream::Sender<Item>>>>,
     closing: Notify,
     common: Arc<Common>,
+    /// Each sender has a reference of its own: the garbage collector counts them.
+    weigher: Mutex<Weighing>,
     budget: Budget,
 }
 
+/// By what a sender's items are weighed.
+enum Weighing {
+    Nothing,
+    By(Weigher),
+    /// The garbage collector has taken the weigher: nobody can reach this sender but a finalizer.
+    Gone,
+}
+
 impl Sender {
-    pub(crate) fn new(end: stream::Sender<Item>, common: Arc<Common>) -> Self {
+    pub(crate) fn new(
+        end: stream::Sender<Item>,
+        common: Arc<Common>,
+        weigher: Option<Weigher>,
+    ) -> Self {
+        Self::with(
+            Some(Arc::new(end)),
+            common,
+            weigher.map_or(Weighing::Nothing, Weighing::By),
+        )
+    }
+
+    fn with(
+        end: Option<Arc<stream::Sender<Item>>>,
+        common: Arc<Common>,
+        weighing: Weighing,
+    ) -> Self {
         Self {
-            end: Mutex::new(Some(Arc::new(end))),
+            end: Mutex::new(end),
             closing: Notify::new(),
             common,
+            weigher: Mutex::new(weighing),
             budget: Budget::new(),
+        }
+    }
+
+    /// A share of the weigher, which is not called under the lock.
+    fn weighing(&self, py: Python<'_>) -> Weighing {
+        match &*self.weigher.lock().unwrap_or_else(PoisonError::into_inner) {
+            Weighing::Nothing => Weighing::Nothing,
+            Weighing::By(weigher) => Weighing::By(weigher.clone_ref(py)),
+            Weighing::Gone => Weighing::Gone,
         }
     }
 
@@ -49,9 +87,10 @@ impl Sender {
         let Some(end) = self.end() else {
             return Err(errors::sender_closed(py, object));
         };
-        let weight = match &self.common.weigher {
-            None => 0,
-            Some(weigher) => weigher.weigh(object.bind(py))?,
+        let weight = match self.weighing(py) {
+            Weighing::Nothing => 0,
+            Weighing::By(weigher) => weigher.weigh(object.bind(py))?,
+            Weighing::Gone => return Err(errors::sender_closed(py, object)),
         };
         Ok((end, Item { object, weight }))
     }
@@ -110,15 +149,11 @@ impl Sender {
     }
 
     #[pyo3(name = "clone")]
-    fn another(&self) -> PyResult<Self> {
+    fn another(&self, py: Python<'_>) -> PyResult<Self> {
         self.common.birth.check()?;
         let end = self.end().map(|end| Arc::new(stream::Sender::clone(&end)));
-        Ok(Self {
-            end: Mutex::new(end),
-            closing: Notify::new(),
-            common: Arc::clone(&self.common),
-            budget: Budget::new(),
-        })
+        let common = Arc::clone(&self.common);
+        Ok(Self::with(end, common, self.weighing(py)))
     }
 
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -159,6 +194,27 @@ impl Sender {
 
     fn __repr__(&self) -> String {
         self.common.describe("Sender")
+    }
+
+    /// A weigher may well hold the sender that holds it. Of the items in the stream the garbage collector sees nothing.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Nobody holds the lock while Python code runs, and the collector runs with the GIL.
+        match self.weigher.try_lock().as_deref() {
+            Ok(Weighing::By(weigher)) => weigher.traverse(&visit),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let weighing = {
+            let mut weigher = self.weigher.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*weigher {
+                Weighing::Nothing => Weighing::Nothing,
+                _ => std::mem::replace(&mut *weigher, Weighing::Gone),
+            }
+        };
+        // Not under the lock: it may run Python code.
+        drop(weighing);
     }
 }
 

@@ -161,3 +161,22 @@ def test_the_statistics_outlive_the_stream() -> None:
     assert statistics.current_depth == 0
     assert statistics.peak_depth == 2
     assert statistics == sender.statistics()
+
+
+def test_a_stream_that_its_weigher_holds_is_collected() -> None:
+    class Weigher:
+        held: Any = None
+
+        def __call__(self, item: int) -> int:
+            return 1
+
+    weigher = Weigher()
+    sender, stream = create_stream(4, max_weight=100, weigh=weigher)
+    other = sender.clone()
+    gc.collect()
+    other.send_nowait(1)
+    weigher.held = sender, other, stream
+    gone = weakref.ref(weigher)
+    del weigher, sender, other, stream
+    gc.collect()
+    assert gone() is None
