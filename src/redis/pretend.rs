@@ -27,11 +27,14 @@ pub(super) struct Pretend {
     state: Mutex<State>,
 }
 
+/// The error that a call is answered with, if any.
+type Fails = fn(&Call<'_>) -> Option<RedisError>;
+
 #[derive(Default)]
 struct State {
     /// The level of each key in parts of a unit, when it stood so, and since when it is not empty.
     levels: HashMap<String, (u64, u64, u64)>,
-    fails: Option<fn(&Call<'_>, &[String]) -> Option<RedisError>>,
+    fails: Option<Fails>,
     silent: bool,
     slow: Duration,
     calls: u64,
@@ -58,7 +61,7 @@ impl Pretend {
     }
 
     /// Calls of which this makes an error fail.
-    pub(super) fn fails(&self, fails: fn(&Call<'_>, &[String]) -> Option<RedisError>) {
+    pub(super) fn fails(&self, fails: Fails) {
         self.state.lock().unwrap().fails = Some(fails);
     }
 
@@ -81,7 +84,7 @@ impl Store for Pretend {
         if state.silent {
             return Box::pin(std::future::pending());
         }
-        let answer = match state.fails.and_then(|fails| fails(&call, &keys)) {
+        let answer = match state.fails.and_then(|fails| fails(&call)) {
             Some(error) => Err(error),
             None if matches!(call, Call::Probe) => Ok(state.answer(&[], &[], now, &call)),
             None => Ok(state.answer(&keys, budgets, now, &call)),

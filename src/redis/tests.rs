@@ -130,16 +130,17 @@ async fn a_debt_that_cannot_be_told_is_sent_again_after_a_while() {
             panic!()
         };
         match line {
-            "OOM no memory" => store
-                .fails(|call, _| matches!(call, Call::Settle(_)).then(|| error("OOM no memory"))),
-            _ => store.fails(|call, _| {
+            "OOM no memory" => {
+                store.fails(|call| matches!(call, Call::Settle(_)).then(|| error("OOM no memory")))
+            }
+            _ => store.fails(|call| {
                 matches!(call, Call::Settle(_)).then(|| error("WRONGTYPE of another kind"))
             }),
         }
         receipt.settle(Demand::of(30));
         sleep(1000 * MS).await;
         assert!(store.calls() <= 20, "{line}: {}", store.calls());
-        store.fails(|_, _| None);
+        store.fails(|_| None);
         sleep(5000 * MS).await;
         let Decision::Admitted { quota, .. } = spend(&rate, 0).await else {
             panic!()
@@ -178,11 +179,11 @@ async fn what_was_set_aside_in_vain_goes_back_when_the_term_is_over_meanwhile() 
     assert!(matches!(decision, Decision::Admitted { .. }));
 
     store.slow(2000 * MS);
-    store.fails(|call, _| matches!(call, Call::Spend { .. }).then(|| error("OOM no memory")));
+    store.fails(|call| matches!(call, Call::Spend { .. }).then(|| error("OOM no memory")));
     let decision = spend(&rate, 150).await;
     assert!(matches!(decision, Decision::Unavailable));
     store.slow(Duration::ZERO);
-    store.fails(|_, _| None);
+    store.fails(|_| None);
     sleep(3000 * MS).await;
     assert_eq!(remaining(&store, slow(1000)).await, 999);
 }
