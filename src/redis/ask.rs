@@ -61,7 +61,7 @@ impl SharedRate {
         if let Some(short) = self.never(&costs) {
             return (By::Burst, Decision::Short { short, quota: None });
         }
-        if let Some(decision) = self.by_lease(&costs) {
+        if let Some(decision) = self.by_lease(&costs, core.clock.now()) {
             return (By::Lease, decision);
         }
         if !core.health.is_down() {
@@ -131,11 +131,12 @@ impl SharedRate {
         tell: &oneshot::Sender<Told>,
     ) -> RedisResult<Option<(By, Decision)>> {
         let core = &self.core;
+        let came = core.clock.now();
         let turn = memory.turn.lock().await;
         if tell.is_closed() {
             return Ok(None);
         }
-        if let Some(decision) = self.by_lease(&costs) {
+        if let Some(decision) = self.by_lease(&costs, came) {
             return Ok(Some((By::Lease, decision)));
         }
         if core.health.is_down() {
@@ -155,7 +156,7 @@ impl SharedRate {
         let now = core.clock.now();
         let seen = (core.budgets.iter().zip(&reply.standings))
             .map(|(budget, standing)| Seen::new(budget, standing, now));
-        memory.lease(|lease| lease.saw(seen));
+        memory.lease(|lease| lease.saw(now, seen));
         let decision = match reply.verdict {
             Verdict::Done => {
                 let grants: Vec<Grant> = (core.budgets.iter().zip(&reply.standings))
@@ -199,12 +200,12 @@ impl SharedRate {
         }
     }
 
-    fn by_lease(&self, costs: &Costs) -> Option<Decision> {
+    fn by_lease(&self, costs: &Costs, came: Duration) -> Option<Decision> {
         let (memory, _) = self.leased()?;
         let now = self.core.clock.now();
         let found = memory.lease(|lease| match lease.take(costs) {
             Some(taken) => Some(Ok(taken)),
-            None => lease.refused(now, costs).map(Err),
+            None => lease.refused(came, now, costs).map(Err),
         })?;
         Some(match found {
             Ok(taken) => Decision::Admitted {

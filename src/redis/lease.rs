@@ -25,6 +25,8 @@ pub(super) struct Lease {
     open: bool,
     /// For each limit; `None` where the store has got something back since.
     seen: Vec<Option<Seen>>,
+    /// When it answered last.
+    answered: Duration,
 }
 
 /// What the store had left of a limit when it answered last. It need not be asked for more before that can be there.
@@ -76,14 +78,22 @@ impl Lease {
     }
 
     /// How long it takes until so much is there, if the store has not got it, as far as we know.
-    pub(super) fn refused(&self, now: Duration, costs: &[u64]) -> Option<Duration> {
+    ///
+    /// Who `came` before it answered has waited for that answer, and keeps to it. Otherwise each in a line of many that move up
+    /// slowly would ask for what has come back meanwhile, and the line would grow.
+    pub(super) fn refused(&self, came: Duration, now: Duration, costs: &[u64]) -> Option<Duration> {
+        let now = match came <= self.answered {
+            true => self.answered,
+            false => now,
+        };
         (self.seen.iter().zip(costs).zip(&self.left))
             .filter_map(|((seen, cost), left)| seen.as_ref()?.wait(now, cost.saturating_sub(*left)))
             .max()
     }
 
     /// The store has answered.
-    pub(super) fn saw(&mut self, seen: impl Iterator<Item = Seen>) {
+    pub(super) fn saw(&mut self, now: Duration, seen: impl Iterator<Item = Seen>) {
+        self.answered = now;
         self.seen.clear();
         self.seen.extend(seen.map(Some));
     }

@@ -148,33 +148,57 @@ fn seen(requests: u64, tokens: u64) -> impl Iterator<Item = Seen> {
 #[test]
 fn the_store_is_not_asked_for_what_it_cannot_have_yet() {
     let (mut lease, _) = lease();
-    lease.saw(seen(0, 0));
+    lease.saw(Duration::ZERO, seen(0, 0));
     // There are 9 requests and 900 tokens here. A token takes 0.1 ms, a request 10 ms.
-    assert_eq!(lease.refused(Duration::ZERO, &[9, 900]), None);
-    assert_eq!(lease.refused(Duration::ZERO, &[1, 1200]), Some(30 * MS));
-    assert_eq!(lease.refused(10 * MS, &[1, 1200]), Some(20 * MS));
-    assert_eq!(lease.refused(10 * MS, &[1, 1000]), None);
-    assert_eq!(lease.refused(10 * MS, &[11, 1200]), Some(20 * MS));
-    assert_eq!(lease.refused(15 * MS, &[11, 1200]), Some(15 * MS));
-    assert_eq!(lease.refused(30 * MS, &[1, 1200]), None);
+    assert_eq!(
+        lease.refused(Duration::ZERO, Duration::ZERO, &[9, 900]),
+        None
+    );
+    assert_eq!(
+        lease.refused(Duration::ZERO, Duration::ZERO, &[1, 1200]),
+        Some(30 * MS)
+    );
+    assert_eq!(lease.refused(10 * MS, 10 * MS, &[1, 1200]), Some(20 * MS));
+    assert_eq!(lease.refused(10 * MS, 10 * MS, &[1, 1000]), None);
+    assert_eq!(lease.refused(10 * MS, 10 * MS, &[11, 1200]), Some(20 * MS));
+    assert_eq!(lease.refused(15 * MS, 15 * MS, &[11, 1200]), Some(15 * MS));
+    assert_eq!(lease.refused(30 * MS, 30 * MS, &[1, 1200]), None);
+}
+
+#[test]
+fn who_waited_for_an_answer_keeps_to_it() {
+    let (mut lease, _) = lease();
+    lease.saw(2 * MS, seen(0, 0));
+    // A request more would be there by now. But then a line of many would ask for one after the other.
+    assert_eq!(lease.refused(2 * MS, 15 * MS, &[10, 0]), Some(8 * MS));
+    assert_eq!(lease.refused(3 * MS, 15 * MS, &[10, 0]), None);
 }
 
 #[test]
 fn the_store_is_asked_for_what_it_had() {
     let (mut lease, _) = lease();
-    lease.saw(seen(1, 300));
-    assert_eq!(lease.refused(Duration::ZERO, &[10, 1200]), None);
-    assert_eq!(lease.refused(Duration::ZERO, &[10, 1201]), Some(MS / 10));
-    assert_eq!(lease.refused(Duration::ZERO, &[11, 1200]), Some(10 * MS));
+    lease.saw(Duration::ZERO, seen(1, 300));
+    assert_eq!(
+        lease.refused(Duration::ZERO, Duration::ZERO, &[10, 1200]),
+        None
+    );
+    assert_eq!(
+        lease.refused(Duration::ZERO, Duration::ZERO, &[10, 1201]),
+        Some(MS / 10)
+    );
+    assert_eq!(
+        lease.refused(Duration::ZERO, Duration::ZERO, &[11, 1200]),
+        Some(10 * MS)
+    );
 }
 
 #[test]
 fn what_the_store_had_is_believed_for_a_term() {
     let (mut lease, _) = lease();
-    lease.saw(seen(0, 0));
+    lease.saw(Duration::ZERO, seen(0, 0));
     let almost = LEASE_TERM - MS;
-    assert_eq!(lease.refused(almost, &[200, 0]), Some(911 * MS));
-    assert_eq!(lease.refused(LEASE_TERM, &[200, 0]), None);
+    assert_eq!(lease.refused(almost, almost, &[200, 0]), Some(911 * MS));
+    assert_eq!(lease.refused(LEASE_TERM, LEASE_TERM, &[200, 0]), None);
 }
 
 #[test]
@@ -195,17 +219,32 @@ fn a_debt_is_waited_for() {
 #[test]
 fn what_goes_back_to_the_store_may_be_asked_for_at_once() {
     let (mut lease, taken) = lease();
-    lease.saw(seen(0, 0));
+    lease.saw(Duration::ZERO, seen(0, 0));
     assert_eq!(lease.give_back(taken, &[0, 0], &SLICES), [0, 0]);
-    assert_eq!(lease.refused(Duration::ZERO, &[11, 0]), Some(20 * MS));
+    assert_eq!(
+        lease.refused(Duration::ZERO, Duration::ZERO, &[11, 0]),
+        Some(20 * MS)
+    );
     // This stays here.
     assert_eq!(lease.give_back(taken, &[1, 100], &SLICES), [0, 0]);
-    assert_eq!(lease.refused(Duration::ZERO, &[11, 0]), Some(10 * MS));
+    assert_eq!(
+        lease.refused(Duration::ZERO, Duration::ZERO, &[11, 0]),
+        Some(10 * MS)
+    );
     assert_eq!(lease.give_back(taken, &[1, 0], &SLICES), [1, 0]);
-    assert_eq!(lease.refused(Duration::ZERO, &[11, 0]), None);
-    assert_eq!(lease.refused(Duration::ZERO, &[0, 1010]), Some(MS));
+    assert_eq!(
+        lease.refused(Duration::ZERO, Duration::ZERO, &[11, 0]),
+        None
+    );
+    assert_eq!(
+        lease.refused(Duration::ZERO, Duration::ZERO, &[0, 1010]),
+        Some(MS)
+    );
     lease.close(None);
-    assert_eq!(lease.refused(Duration::ZERO, &[0, 1010]), None);
+    assert_eq!(
+        lease.refused(Duration::ZERO, Duration::ZERO, &[0, 1010]),
+        None
+    );
 }
 
 #[test]
