@@ -17,6 +17,10 @@ use crate::{
     sync::{self, AtomicBool, Mutex, lock},
 };
 
+/// In so many steps a demand is made to fit a rate, whatever it takes for a cost.
+#[cfg(feature = "llm")]
+const STEPS: usize = 16;
+
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Room {
@@ -181,6 +185,13 @@ impl Room {
             .map_or(Ok(()), |rates| rates.check(now, demand))
     }
 
+    /// As much of `demand` as can ever be spent at once.
+    #[cfg(feature = "llm")]
+    pub(crate) fn at_most(&self, now: Duration, demand: Demand) -> Demand {
+        let rates = self.rates().iter();
+        rates.fold(demand, |demand, kept| kept.at_most(now, demand))
+    }
+
     /// The call for which all this was taken at `spent` never began.
     pub(crate) fn give_back(&self, now: Duration, spent: Duration, demand: Demand) -> Word {
         self.refund(now, spent, demand);
@@ -272,6 +283,20 @@ impl Kept {
             rate,
             broken: AtomicBool::new(false),
         }
+    }
+
+    #[cfg(feature = "llm")]
+    fn at_most(&self, now: Duration, mut demand: Demand) -> Demand {
+        // Where costs are in proportion to demands, the first step is enough.
+        for _ in 0..STEPS {
+            let cost = self.with(|rate| rate.cost(&demand)).unwrap_or(0);
+            let Some(Err(Short::Never { most })) = self.with(|rate| rate.check(now, cost)) else {
+                break;
+            };
+            let fits = u128::from(demand.cost()) * u128::from(most) / u128::from(cost.max(1));
+            demand = Demand::of(fits as u64);
+        }
+        demand
     }
 
     /// `None` if it has panicked, now or before.

@@ -44,6 +44,8 @@ use std::{
 use tokio::sync::Notify;
 
 use self::{clock::Clock, line::Line, slot::Spent, watch::Watch};
+#[cfg(feature = "llm")]
+use crate::contained::contained;
 use crate::{
     ConfigError, Demand, Reason,
     admission::Rules,
@@ -200,6 +202,21 @@ impl Gate {
     /// Whether a request that finds no slot may wait.
     pub(crate) fn may_wait(&self) -> bool {
         self.settings.rules.max_waiting > 0 && !self.settings.shadow
+    }
+
+    /// As much of `demand` as can ever be let in at once; for the rest no waiting would make room.
+    #[cfg(feature = "llm")]
+    pub(crate) fn at_most(&self, mut demand: Demand) -> Demand {
+        if self.room.has_rates() {
+            demand = self.room.at_most(self.clock.now(), demand);
+        }
+        if let Some(remote) = &self.settings.remote {
+            demand = contained(|| remote.at_most(&demand)).unwrap_or(demand);
+        }
+        match &self.above {
+            Some(above) => above.at_most(demand),
+            None => demand,
+        }
     }
 
     /// A slot comes back that was never put to use, and what was spent for it.

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::{Response, request, response};
 
 use super::BackpressureLayer;
+#[cfg(feature = "llm")]
+use crate::{Demand, gate::Gate};
 use crate::{
     RateHeaders, Rejected,
     keyed::Keyed,
@@ -130,10 +132,13 @@ impl BackpressureLayer<Http> {
         self
     }
 
-    /// An outer layer puts a [`Demand`](crate::Demand) into requests, and each that has one gets a [`Charge`](crate::Charge).
+    /// What a request asks for at a gate, as an outer layer knows it. `None` leaves it to [`cost`](Self::cost).
     #[cfg(feature = "llm")]
-    pub(crate) fn demands(mut self) -> Self {
-        self.protocol.demands();
+    pub(crate) fn demands<F>(mut self, demands: F) -> Self
+    where
+        F: Fn(&request::Parts, &Gate) -> Option<Demand> + Send + Sync + 'static,
+    {
+        self.protocol.demands(demands);
         self
     }
 

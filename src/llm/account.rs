@@ -11,7 +11,7 @@ use super::{
     patience::{Patience, Timeout},
     shared::Shared,
 };
-use crate::{Charge, Report, limit::Outcome, sync::lock};
+use crate::{Charge, Demand, Report, gate::Gate, limit::Outcome, sync::lock};
 
 /// What is known of a request before it is let in.
 #[derive(Debug)]
@@ -25,6 +25,26 @@ pub(super) struct Call {
     pub(super) hides_usage: bool,
     /// It has been let in.
     pub(super) begun: AtomicBool,
+    /// `None` where somebody else has said what it asks for, in a unit of their own.
+    pub(super) cost: Option<Cost>,
+}
+
+/// What a request costs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost {
+    pub(super) prompt: u64,
+    /// With the answer, about whose length nothing is certain.
+    pub(super) expected: u64,
+}
+
+impl Call {
+    /// What it asks for at `gate`. A guess refuses nobody for good: what the gate cannot have room for is left out, and owed once it
+    /// was used.
+    pub(super) fn demand(&self, gate: &Gate) -> Option<Demand> {
+        let cost = self.cost?;
+        let fits = gate.at_most(Demand::of(cost.expected));
+        Some(Demand::of(fits.cost().max(cost.prompt)))
+    }
 }
 
 /// What one call is charged, and what is told of how it went; whatever becomes of it, and once.

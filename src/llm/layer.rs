@@ -6,6 +6,7 @@ use tower_layer::Layer;
 
 use super::{
     Dialect, Learned, LlmService, Weights,
+    account::Call,
     shared::{Settings, Shared, State},
     upstream::Upstream,
 };
@@ -55,10 +56,11 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// - **Requests** for an answer are read before they come to the gate, so that no permit waits for a slow client. They reach the
 ///   service with an [`Asked`](super::Asked) in their extensions, in one piece, without `accept-encoding`, and with a request id. Others (a list of
 ///   models, say) go through the gate as they are.
-/// - **Costs**: a request is charged what its prompt has, about, and what answers like it had before, or the most it allows. What it really used is
-///   settled when it ends. A client that leaves is charged for what was streamed until then; a request that the service behind refused
-///   costs nothing. A rate with which that is counted is one of the gate's; a [`Demand`](crate::Demand) that is there already is left alone. Usage is
-///   asked for where the client did not, and hidden from it again.
+/// - **Costs**: a request is charged what its prompt has, about, and what answers like it had before, or the most it allows. What it really
+///   used is settled when it ends. A client that leaves is charged for what was streamed until then; a request that the service behind
+///   refused costs nothing. Only a prompt can be too large for a burst: of an answer, of whose length nothing is certain, no more is
+///   reserved than there can be room for, and the rest is owed once it was used. Usage is asked for where the client did not, and hidden
+///   from it again.
 /// - **The head of a stream is held** until its first token, for [at most two seconds](Self::hold_head). An overload that shows in between is a
 ///   status that clients retry, instead of an event that they do not.
 /// - **The latency** that the limit learns from is that of the first token, not of a comment that keeps the connection alive, made comparable
@@ -101,7 +103,7 @@ impl LlmLayer {
     /// client's dialect.
     pub fn new(gate: BackpressureLayer) -> Self {
         Self {
-            gate: gate.demands(),
+            gate: gate.demands(|head, gate| head.extensions.get::<Arc<Call>>()?.demand(gate)),
             settings: Arc::new(Settings::default()),
             state: Arc::new(State::new()),
         }

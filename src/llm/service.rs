@@ -14,8 +14,11 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    AnswerBody, Asked, Dialect, LlmFuture, RequestBody, RequestId, Usage, account::Call, deadline,
-    retry_count, shared::Shared, upstream::Upstream,
+    AnswerBody, Asked, Dialect, LlmFuture, RequestBody, RequestId, Usage,
+    account::{Call, Cost},
+    deadline, retry_count,
+    shared::Shared,
+    upstream::Upstream,
 };
 use crate::{
     Backpressure, Demand, Handle, Reason, Rejected,
@@ -127,17 +130,9 @@ impl Entrance {
             key,
             hides_usage,
             begun: AtomicBool::new(false),
+            cost: self.cost(&head, &asked, output),
             asked,
         });
-        if head.extensions.get::<Demand>().is_none() {
-            let usage = Usage {
-                prompt: call.asked.prompt(),
-                cached: 0,
-                output,
-            };
-            let cost = shared.settings.weights.cost(&usage);
-            head.extensions.insert(Demand::of(cost));
-        }
         head.extensions.insert(call.asked.clone());
         head.extensions.insert(Arc::clone(&call));
         Fit {
@@ -146,6 +141,24 @@ impl Entrance {
             call,
             until,
         }
+    }
+
+    /// What a request costs, as far as is known. `None` where somebody else has said what it does.
+    fn cost(&self, head: &request::Parts, asked: &Asked, output: u64) -> Option<Cost> {
+        if head.extensions.get::<Demand>().is_some() {
+            return None;
+        }
+        let weights = self.shared.settings.weights;
+        let mut usage = Usage {
+            prompt: asked.prompt(),
+            ..Usage::default()
+        };
+        let prompt = weights.cost(&usage);
+        usage.output = output;
+        Some(Cost {
+            prompt,
+            expected: weights.cost(&usage),
+        })
     }
 
     /// The refusal of a request that came too late to be let in by the time it has to be.

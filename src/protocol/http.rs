@@ -21,6 +21,7 @@ use crate::{
 };
 
 type Exempt = dyn Fn(&request::Parts) -> bool + Send + Sync;
+type Demands = dyn Fn(&request::Parts, &Gate) -> Option<Demand> + Send + Sync;
 type Cost = dyn Fn(&request::Parts) -> u64 + Send + Sync;
 type Keyed = dyn Fn(&request::Parts, &Holder) -> Holder + Send + Sync;
 type Classify = dyn Fn(&response::Parts) -> Outcome + Send + Sync;
@@ -49,14 +50,17 @@ struct Policy {
     respond: Option<Arc<Respond>>,
     cost: Option<Arc<Cost>>,
     keyed: Option<Arc<Keyed>>,
-    /// Whether an outer layer says what requests ask for.
-    demands: bool,
+    /// What a request asks for at a gate, as an outer layer knows it.
+    demands: Option<Arc<Demands>>,
     rate_headers: Vec<RateHeaders>,
 }
 
 impl Policy {
     fn looks(&self) -> bool {
-        self.demands || self.exempt.is_some() || self.cost.is_some() || self.keyed.is_some()
+        self.demands.is_some()
+            || self.exempt.is_some()
+            || self.cost.is_some()
+            || self.keyed.is_some()
     }
 
     /// Whether it has a say once a request was looked at.
@@ -139,10 +143,13 @@ impl Http {
         self.policy_mut().cost = Some(Arc::new(cost));
     }
 
-    /// Requests come with a [`Demand`], and each that does gets a [`Charge`].
+    /// What requests ask for that come without a [`Demand`], before `cost` has a say.
     #[cfg(feature = "llm")]
-    pub(crate) fn demands(&mut self) {
-        self.policy_mut().demands = true;
+    pub(crate) fn demands<F>(&mut self, demands: F)
+    where
+        F: Fn(&request::Parts, &Gate) -> Option<Demand> + Send + Sync + 'static,
+    {
+        self.policy_mut().demands = Some(Arc::new(demands));
     }
 
     /// Which gate is that of a request's key.
@@ -288,7 +295,7 @@ where
     type Error = E;
     type Asked = Asked;
 
-    fn look(&self, request: &mut Request<Q>, gate: &Holder) -> Seen {
+    fn look(&self, request: &mut Request<Q>, own: &Holder) -> Seen {
         let told = request.extensions().get::<Demand>().copied();
         let Some(policy) = self.policy.as_ref().filter(|policy| policy.looks()) else {
             return Seen {
@@ -299,11 +306,16 @@ where
         };
         head::of_request(request, |head| {
             let exempt = policy.exempt.as_ref().is_some_and(|exempt| exempt(head));
-            let cost = || policy.cost.as_ref().map(|cost| Demand::of(cost(head)));
-            let demand = if exempt { None } else { told.or_else(cost) };
             let gate = match &policy.keyed {
-                Some(keyed) if !exempt => Some(keyed(head, gate)),
+                Some(keyed) if !exempt => Some(keyed(head, own)),
                 _ => None,
+            };
+            let here = gate.as_ref().unwrap_or(own);
+            let known = || policy.demands.as_ref().and_then(|known| known(head, here));
+            let cost = || policy.cost.as_ref().map(|cost| Demand::of(cost(head)));
+            let demand = match exempt {
+                true => None,
+                false => told.or_else(known).or_else(cost),
             };
             Seen {
                 exempt,

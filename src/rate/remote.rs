@@ -21,6 +21,12 @@ pub trait RemoteRate: fmt::Debug + Send + Sync + 'static {
     ///
     /// Whoever drops the future before it is ready has spent nothing for good: what was spent meanwhile is given back.
     fn spend(&self, demand: &Demand) -> Deciding;
+
+    /// As much of `demand` as can ever be spent at once: where a part of it is no more than a guess, no more is asked for. Unless this
+    /// is implemented: all of it.
+    fn at_most(&self, demand: &Demand) -> Demand {
+        *demand
+    }
 }
 
 /// What [`RemoteRate::spend`] returns.

@@ -137,6 +137,14 @@ impl Budget {
         if self.requests { 1 } else { demand.cost() }
     }
 
+    /// As much of `demand` as can ever be spent at once.
+    pub(super) fn at_most(&self, demand: Demand) -> Demand {
+        match self.requests {
+            true => demand,
+            false => Demand::of(demand.cost().min(self.burst)),
+        }
+    }
+
     /// How it stands, with what is left and the time until all is back, in microseconds.
     pub(super) fn quota(&self, remaining: u64, reset_after: u64) -> Quota {
         Quota {
@@ -241,5 +249,14 @@ mod tests {
         let demand = Demand::of(700);
         assert_eq!(Budget::per_minute(5).cost(&demand), 700);
         assert_eq!(Budget::per_minute(5).requests().cost(&demand), 1);
+    }
+
+    #[test]
+    fn the_burst_is_the_most_that_can_be_asked_for_but_not_where_requests_are_counted() {
+        let demand = Demand::of(700);
+        let budget = Budget::per_minute(60).burst(500);
+        assert_eq!(budget.at_most(demand), Demand::of(500));
+        assert_eq!(budget.burst(701).at_most(demand), demand);
+        assert_eq!(budget.requests().at_most(demand), demand);
     }
 }

@@ -338,6 +338,11 @@ impl RemoteRate for SharedRate {
     fn spend(&self, demand: &Demand) -> Deciding {
         Box::pin(self.clone().decide(*demand))
     }
+
+    fn at_most(&self, demand: &Demand) -> Demand {
+        let budgets = self.core.budgets.iter();
+        budgets.fold(*demand, |demand, budget| budget.at_most(demand))
+    }
 }
 
 impl fmt::Debug for SharedRate {

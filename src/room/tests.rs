@@ -133,3 +133,64 @@ fn a_sample_moves_the_rates_that_learn_and_only_news_is_news() {
     assert_eq!(rate(0), Some(10.0), "it does not learn");
     assert!(rate(1) < Some(10.0) && rate(2) < Some(10.0));
 }
+
+/// A bucket in which a demand costs something else.
+#[cfg(feature = "llm")]
+#[derive(Debug)]
+struct Costing(TokenBucket, fn(u64) -> u64);
+
+#[cfg(feature = "llm")]
+impl Rate for Costing {
+    fn check(&self, now: Duration, cost: u64) -> Result<(), Short> {
+        self.0.check(now, cost)
+    }
+
+    fn spend(&self, now: Duration, cost: u64) -> Result<(), Short> {
+        self.0.spend(now, cost)
+    }
+
+    fn owe(&self, now: Duration, cost: u64) {
+        self.0.owe(now, cost);
+    }
+
+    fn refund(&self, now: Duration, spent: Duration, cost: u64) {
+        self.0.refund(now, spent, cost);
+    }
+
+    fn quota(&self, now: Duration) -> crate::rate::Quota {
+        self.0.quota(now)
+    }
+
+    fn per_second(&self) -> f64 {
+        self.0.per_second()
+    }
+
+    fn cost(&self, demand: &Demand) -> u64 {
+        (self.1)(demand.cost())
+    }
+}
+
+#[cfg(feature = "llm")]
+#[test]
+fn a_demand_is_made_to_fit_whatever_it_costs_and_however_little_is_left() {
+    type Cost = fn(u64) -> u64;
+    let costs: [(Cost, std::ops::RangeInclusive<u64>); 6] = [
+        (|demand| demand, 1000..=1000),
+        (|demand| demand.div_ceil(10), 9_900..=10_000),
+        (|demand| demand.saturating_mul(10), 100..=100),
+        (|demand| demand.saturating_add(100), 890..=900),
+        (|_| 1, u64::MAX..=u64::MAX),
+        (|_| 1001, 0..=u64::MAX),
+    ];
+    for (nth, (cost, expected)) in costs.into_iter().enumerate() {
+        let mut room = Room::new(1);
+        let bucket = TokenBucket::per_second(1).burst(1000);
+        room.add(Box::new(Costing(bucket, cost)), true).unwrap();
+        if nth < 5 {
+            assert_eq!(room.at_most(NOW, Demand::of(7)), Demand::of(7), "{nth}");
+        }
+        room.settle(NOW, NOW, Demand::of(0), Demand::of(5000));
+        let fits = room.at_most(NOW, Demand::of(u64::MAX)).cost();
+        assert!(expected.contains(&fits), "{nth}: {fits}");
+    }
+}

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests may look at the clock")]
 
 mod bench;
+mod burst;
 mod chaos;
 mod costs;
 mod deadlines;
