@@ -86,6 +86,8 @@ impl Account {
             true => shared.latencies(|latencies| latencies.arrives(began, prompt)),
             false => 0,
         };
+        // What somebody else has charged is theirs to settle.
+        let charge = charge.filter(|_| call.cost.is_some());
         Self {
             began,
             report,

@@ -61,6 +61,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 ///   refused costs nothing. Only a prompt can be too large for a burst: of an answer, of whose length nothing is certain, no more is
 ///   reserved than there can be room for, and the rest is owed once it was used. Usage is asked for where the client did not, and hidden
 ///   from it again.
+/// - **What is counted otherwise**: a [`Demand`](crate::Demand) that is there already is left alone, and whoever put it there settles it. The
+///   gate's own [`cost`](BackpressureLayer::cost) is that of requests that ask no model for an answer.
 /// - **The head of a stream is held** until its first token, for [at most two seconds](Self::hold_head). An overload that shows in between is a
 ///   status that clients retry, instead of an event that they do not.
 /// - **The latency** that the limit learns from is that of the first token, not of a comment that keeps the connection alive, made comparable

@@ -171,3 +171,36 @@ async fn a_demand_that_is_there_already_is_left_alone() {
     bench.ask(request).await;
     assert_eq!(bench.seen()[0].charge().reserved(), 7);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_demand_of_somebody_else_is_settled_by_nobody_here() {
+    let mut refused = Script::default().whole();
+    *refused.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    for answer in [
+        refused,
+        Script::new(&[TOKEN, USAGE, DONE]).streamed(),
+        Script::new(&[TOKEN, OVERLOADED]).streamed(),
+        Script::new(&["{}"]).whole(),
+    ] {
+        let bench = Bench::new();
+        bench.answers(answer);
+        let mut request = asks_for_stream();
+        let demand = tower_backpressure::Demand::of(7);
+        request.extensions_mut().insert(demand);
+        text(bench.ask(request).await).await;
+        assert_eq!(bench.seen()[0].charge().get(), 7);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cost_of_the_gate_is_that_of_requests_that_ask_no_model() {
+    let bench = Bench::over(|gate| gate.cost(|_| 9), |layer| layer);
+    bench.answers(Script::new(&[TOKEN, USAGE, DONE]).streamed());
+    text(bench.ask(asks_for_stream()).await).await;
+    let mut other = openai("");
+    *other.uri_mut() = "/v1/models".parse().unwrap();
+    bench.answers(Script::new(&["{}"]).whole());
+    text(bench.ask(other).await).await;
+    let costs: Vec<_> = bench.seen().iter().map(|it| it.charge().get()).collect();
+    assert_eq!(costs, [10, 9]);
+}
