@@ -4,6 +4,10 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "llm")]
+use bytes::Bytes;
+#[cfg(feature = "llm")]
+use http::{Response, request};
 use tower_service::Service;
 
 use crate::{
@@ -68,6 +72,19 @@ impl<S, P> Backpressure<S, P> {
     /// The service behind the gate.
     pub fn get_ref(&self) -> &S {
         &self.inner
+    }
+}
+
+#[cfg(feature = "llm")]
+impl<S> Backpressure<S, protocol::Http> {
+    /// The refusal of a request that would be refused now whatever is in it.
+    pub(crate) fn refuse_unread(&self, head: &request::Parts) -> Option<Response<Bytes>> {
+        if self.protocol.exempts(head) {
+            return None;
+        }
+        let gate = self.parked.gate();
+        let rejected = gate.turn_away()?;
+        Some(self.protocol.refusal(head, rejected, gate))
     }
 }
 

@@ -11,6 +11,8 @@ use super::{
     watch::Lack,
 };
 use crate::{Demand, Rejected, admission::Arrival, queue::Kind, room::Full, slots::Turn};
+#[cfg(feature = "llm")]
+use crate::{Reason, strategy::Strategy};
 
 impl Holder {
     /// Takes a slot for a call that has yet to be made, if there is one that nobody waits for. Never waits.
@@ -101,6 +103,30 @@ impl Gate {
     #[inline]
     pub(super) fn try_take(&self, turn: Turn) -> Option<u32> {
         self.room.slots.try_take(turn).ok()
+    }
+
+    /// Turns a request away that would be refused now whatever it asks for, before anybody reads what that is. Whoever is not turned away
+    /// is not counted.
+    #[cfg(feature = "llm")]
+    pub(crate) fn turn_away(&self) -> Option<Rejected> {
+        let word = self.room.slots.look(Turn::AfterTheQueue).err()?;
+        if self.settings.shadow {
+            return None;
+        }
+        if word.draining() {
+            return Some(self.reject(Reason::Draining, Duration::ZERO, None));
+        }
+        // At the gate of its key it may wait until there is room here.
+        if self.keys.is_some() {
+            return None;
+        }
+        let rules = self.settings.rules;
+        match rules.max_waiting {
+            0 => Some(self.reject(Reason::Limit, Duration::ZERO, None)),
+            _ if rules.strategy == Strategy::DropOldest => None,
+            most => (self.waiting() >= most)
+                .then(|| self.reject_waiter(Reason::QueueFull, Duration::ZERO, None)),
+        }
     }
 
     /// Takes what a call needs, or turns the request away. `now` where it is known, from the gate below: one clock is for both.

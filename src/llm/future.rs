@@ -94,17 +94,29 @@ where
     G: Service<Request<RequestBody<B>>>,
     B: Body,
 {
-    pub(super) fn new(gate: G, entrance: Entrance, request: Request<B>) -> Self {
+    /// `refuse` refuses what would be read in vain.
+    pub(super) fn new(
+        gate: G,
+        entrance: Entrance,
+        request: Request<B>,
+        refuse: impl FnOnce(&request::Parts) -> Option<Response<Bytes>>,
+    ) -> Self {
         let (head, body) = request.into_parts();
-        let state = match entrance.dialect(&head) {
-            None => State::Readying {
-                call: Some((gate, Request::from_parts(head, RequestBody::passing(body)))),
+        let Some(dialect) = entrance.dialect(&head) else {
+            let request = Request::from_parts(head, RequestBody::passing(body));
+            let state = State::Readying {
+                call: Some((gate, request)),
                 bound: None,
-            },
-            Some(dialect) if too_large(&body, &entrance) => {
-                State::Answered(Some(entrance.too_large(&head, dialect)))
-            }
-            Some(dialect) => State::Reading {
+            };
+            return Self { state, entrance };
+        };
+        let refusal = match too_large(&body, &entrance) {
+            true => Some(entrance.too_large(&head, dialect)),
+            false => refuse(&head),
+        };
+        let state = match refusal {
+            Some(refusal) => State::Answered(Some(refusal)),
+            None => State::Reading {
                 body,
                 read: Read::Nothing,
                 asking: Some(Asking {

@@ -76,8 +76,12 @@ const FAREWELL: Duration = Duration::from_secs(1);
 ///
 /// One layer is for one service behind, or for several that are alike: what it learns of latencies, it learns of all of them together.
 ///
-/// A gate that never says no to whoever has waited long enough may well hold more requests than there is memory: what is being read and what
-/// waits is in memory, up to [`max_body`](Self::max_body) each.
+/// # Memory
+///
+/// What waits is in memory, up to [`max_body`](Self::max_body) each, and no more wait than [`max_waiting`](BackpressureLayer::max_waiting)
+/// says. What is being read is in memory as well, and no gate has let it in yet: nothing is read while the gate drains, or is full and has
+/// no room for one more to wait, but while there is room, as many are read at once as there are connections that send them, however
+/// slowly. Bound those where they come in, and the time that a request may take to arrive.
 ///
 /// # Metrics
 ///

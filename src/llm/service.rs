@@ -71,7 +71,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        LlmFuture::new(self.gate.clone(), self.entrance.clone(), request)
+        let refuse = |head: &request::Parts| self.gate.refuse_unread(head);
+        LlmFuture::new(self.gate.clone(), self.entrance.clone(), request, refuse)
     }
 }
 

@@ -185,6 +185,43 @@ impl Http {
         Arc::make_mut(self.policy.get_or_insert_default())
     }
 
+    /// Whether the gate is none of a request's business.
+    pub(crate) fn exempts(&self, head: &request::Parts) -> bool {
+        let exempt = self.policy.as_ref().and_then(|it| it.exempt.as_ref());
+        exempt.is_some_and(|exempt| exempt(head))
+    }
+
+    /// The answer to a request that `gate` refused.
+    pub(crate) fn refusal(
+        &self,
+        head: &request::Parts,
+        rejected: Rejected,
+        gate: &Gate,
+    ) -> Response<Bytes> {
+        let respond = self.policy.as_ref().and_then(|p| p.respond.as_ref());
+        let mut response = if grpc::speaks(&head.headers) {
+            grpc::refusal(&head.headers, &rejected).map(|()| Bytes::new())
+        } else if let Some(respond) = respond {
+            respond(head, &rejected)
+        } else {
+            refusal::refusal(head, &rejected)
+        };
+        if let Some(policy) = &self.policy {
+            policy.tell_rates(gate, response.headers_mut());
+        }
+        response.extensions_mut().insert(rejected);
+        if head.method == Method::HEAD {
+            // HTTP/1 leaves the body away by itself, HTTP/2 does not.
+            let length = HeaderValue::from(response.body().len());
+            response
+                .headers_mut()
+                .entry(CONTENT_LENGTH)
+                .or_insert(length);
+            *response.body_mut() = Bytes::new();
+        }
+        response
+    }
+
     fn when_to_sample(&self, content: Content) -> SampleAt {
         match (self.sample_at, content) {
             (SampleAt::Auto, Content::Whole) => SampleAt::Head,
@@ -305,7 +342,7 @@ where
             };
         };
         head::of_request(request, |head| {
-            let exempt = policy.exempt.as_ref().is_some_and(|exempt| exempt(head));
+            let exempt = self.exempts(head);
             let gate = match &policy.keyed {
                 Some(keyed) if !exempt => Some(keyed(head, own)),
                 _ => None,
@@ -354,27 +391,7 @@ where
         gate: &Gate,
     ) -> Result<Self::Response, E> {
         let (head, _) = request.into_parts();
-        let respond = self.policy.as_ref().and_then(|p| p.respond.as_ref());
-        let mut response = if grpc::speaks(&head.headers) {
-            grpc::refusal(&head.headers, &rejected).map(|()| Bytes::new())
-        } else if let Some(respond) = respond {
-            respond(&head, &rejected)
-        } else {
-            refusal::refusal(&head, &rejected)
-        };
-        if let Some(policy) = &self.policy {
-            policy.tell_rates(gate, response.headers_mut());
-        }
-        response.extensions_mut().insert(rejected);
-        if head.method == Method::HEAD {
-            // HTTP/1 leaves the body away by itself, HTTP/2 does not.
-            let length = HeaderValue::from(response.body().len());
-            response
-                .headers_mut()
-                .entry(CONTENT_LENGTH)
-                .or_insert(length);
-            *response.body_mut() = Bytes::new();
-        }
+        let response = self.refusal(&head, rejected, gate);
         Ok(response.map(ResponseBody::refusal))
     }
 

@@ -1,11 +1,17 @@
 //! What is read of a request, and what the model gets.
 
+use std::io;
+
 use bytes::Bytes;
-use futures_util::{FutureExt, stream};
+use futures_util::{FutureExt, Stream, stream};
+use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use tower::{Layer, ServiceExt};
-use tower_backpressure::llm::{Asked, Dialect};
+use tower_backpressure::{
+    BackpressureLayer, Reason, Rejected,
+    llm::{Asked, Dialect, LlmLayer},
+};
 
 use crate::bench::*;
 
@@ -117,4 +123,87 @@ async fn which_requests_are_read_and_how_can_be_said() {
 #[should_panic(expected = "max_body is 0, but must be at least 1")]
 fn room_for_nothing_is_refused() {
     Bench::with(|layer| layer.max_body(0));
+}
+
+/// A request whose body nobody may look at.
+fn unread() -> Request<StreamBody<impl Stream<Item = Result<Frame<Bytes>, io::Error>>>> {
+    let frames = stream::poll_fn(|_| panic!("it was read"));
+    openai("").map(|_| StreamBody::new(frames))
+}
+
+async fn refused_unread(layer: &LlmLayer) -> Rejected {
+    let model = tower::service_fn(|_: Request<_>| async {
+        Ok::<_, io::Error>(Response::new(Full::<Bytes>::default()))
+    });
+    let answer = layer.layer(model).oneshot(unread()).await.unwrap();
+    assert!(answer.headers().contains_key("retry-after-ms"));
+    let rejected = answer.extensions().get::<Rejected>();
+    let rejected = *rejected.expect("it is refused");
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(body.starts_with(b"{\"error\":"), "{body:?}");
+    rejected
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_read_while_the_gate_drains() {
+    let layer = LlmLayer::new(BackpressureLayer::drop_newest(2).wait());
+    drop(layer.drain(SECOND));
+    assert_eq!(refused_unread(&layer).await.reason(), Reason::Draining);
+    assert_eq!(layer.handle().snapshot().dropped_count, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_read_where_nobody_may_wait_for_a_place() {
+    for (waiting, reason) in [(0, Reason::Limit), (1, Reason::QueueFull)] {
+        let layer = LlmLayer::new(BackpressureLayer::drop_newest(1).max_waiting(waiting));
+        let model = tower::service_fn(|_: Request<_>| async {
+            std::future::pending::<()>().await;
+            Ok::<_, io::Error>(Response::new(Full::<Bytes>::default()))
+        });
+        let mut calls = vec![];
+        for _ in 0..=waiting {
+            let mut call = Box::pin(layer.layer(model).oneshot(asks_for_stream()));
+            assert!(call.as_mut().now_or_never().is_none());
+            calls.push(call);
+        }
+        assert_eq!(refused_unread(&layer).await.reason(), reason);
+        assert_eq!(layer.handle().snapshot().dropped_count, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_gate_in_the_shadow_and_an_exempt_request_are_read() {
+    let shadow = BackpressureLayer::drop_newest(1).shadow();
+    let exempt = BackpressureLayer::drop_newest(1).exempt(|_| true);
+    for gate in [shadow, exempt] {
+        let layer = LlmLayer::new(gate);
+        let model = tower::service_fn(|_: Request<_>| async {
+            Ok::<_, io::Error>(Response::new(Full::<Bytes>::default()))
+        });
+        let answer = layer.layer(model).oneshot(asks_for_stream()).await.unwrap();
+        drop(layer.drain(SECOND));
+        let second = layer.layer(model).oneshot(asks_for_stream()).await.unwrap();
+        assert_eq!(
+            (answer.status(), second.status()),
+            (StatusCode::OK, StatusCode::OK)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_wait_at_the_gate_of_its_key_is_read_though_the_ceiling_is_full() {
+    let ceiling = BackpressureLayer::drop_newest(1);
+    let layer = LlmLayer::new(ceiling.per_key(|_| 1, |_| BackpressureLayer::drop_newest(1).wait()));
+    let model = tower::service_fn(|_: Request<_>| async {
+        tokio::time::sleep(SECOND).await;
+        Ok::<_, io::Error>(Response::new(Full::<Bytes>::default()))
+    });
+    let call = async || {
+        let answer = layer.layer(model).oneshot(asks_for_whole()).await.unwrap();
+        answer.status()
+    };
+    assert_eq!(
+        tokio::join!(call(), call()),
+        (StatusCode::OK, StatusCode::OK)
+    );
 }
