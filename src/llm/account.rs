@@ -123,9 +123,9 @@ impl Account {
         }
     }
 
-    /// Whether the answer is all there, though what brings it has not ended.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete
+    /// Whether the answer is all there or has failed, though what brings it has not ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.complete || self.failed.is_some()
     }
 
     fn first_token(&mut self) {
@@ -269,7 +269,7 @@ impl Drop for Account {
         if self.stage == Stage::Over {
             return;
         }
-        if self.complete {
+        if self.has_ended() {
             // Clients do not wait for the end of the body.
             self.close();
         } else if std::thread::panicking() {

@@ -176,7 +176,7 @@ where
     fn cut(self: Pin<&mut Self>, cut: Cut) {
         let mut this = self.project();
         this.body.set(None);
-        if this.account.is_complete() {
+        if this.account.has_ended() {
             return this.account.close();
         }
         if this.passage.stop() {

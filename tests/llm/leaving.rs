@@ -115,3 +115,32 @@ async fn so_does_a_whole_answer_that_panics_while_it_is_collected() {
     assert!(asking.catch_unwind().await.is_err());
     assert_eq!((bench.in_flight(), bench.samples()), (0, vec![]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_leaves_after_a_failure_was_told_pays_for_no_more_than_there_was() {
+    for (script, frames, tokens) in [
+        (Script::new(&[ROLE, OVERLOADED]), 2, None),
+        (Script::new(&[TOKEN, TOKEN, OVERLOADED]), 3, Some(2)),
+    ] {
+        let bench = Bench::with(|layer| layer.hold_head(None));
+        let mut answer = bench.stream(script.hangs()).await;
+        for _ in 0..frames {
+            frame(&mut answer).await;
+        }
+        drop(answer);
+        let charge = bench.seen()[0].charge().clone();
+        let prompt = charge.reserved() - 40;
+        let expected = tokens.map_or(0, |tokens| prompt + tokens);
+        assert_eq!(charge.get(), expected, "{tokens:?}");
+        let last = bench.samples().pop().map(|(_, outcome)| outcome);
+        assert_eq!(last, Some(Outcome::Overload), "{tokens:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_hangs_after_it_has_failed_is_that_failure() {
+    let bench = Bench::with(|layer| layer.hold_head(None));
+    let answer = bench.stream(Script::new(&[ROLE, OVERLOADED]).hangs()).await;
+    assert_eq!(text(answer).await, [ROLE, OVERLOADED].concat());
+    assert_eq!(bench.seen()[0].charge().get(), 0);
+}
