@@ -170,13 +170,31 @@ impl Account {
         self.close();
     }
 
-    /// A whole answer has passed that was too long to be kept, and means this. Its time was also that of its reader.
-    pub(super) fn long(&mut self, meaning: &Meaning) {
-        if self.stage != Stage::Over {
-            self.tally.add(meaning);
-            self.no_sample();
-            self.close();
+    /// A whole answer is too long to be kept, and is read as it passes. Its time is from here on also that of its reader.
+    pub(super) fn passes(&mut self) {
+        self.stage = Stage::Answering;
+        self.no_sample();
+    }
+
+    /// It has passed, and means this.
+    pub(super) fn passed(&mut self, meaning: &Meaning) {
+        if self.is_over() {
+            return;
         }
+        self.came(meaning);
+        if let Kind::Failed(failure) = &meaning.kind {
+            self.fail(failure.outcome());
+        }
+        self.close();
+    }
+
+    /// This much of a whole answer has come, and nothing more will.
+    pub(super) fn came(&mut self, meaning: &Meaning) {
+        self.tally.add(meaning);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == Stage::Over
     }
 
     fn no_sample(&mut self) {
@@ -185,7 +203,7 @@ impl Account {
 
     /// The answer has ended by itself.
     pub(super) fn close(&mut self) {
-        if self.stage == Stage::Over {
+        if self.is_over() {
             return;
         }
         let usage = self.tally.usage();
@@ -266,7 +284,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        if self.stage == Stage::Over {
+        if self.is_over() {
             return;
         }
         if self.has_ended() {

@@ -1,13 +1,14 @@
 use std::{
     collections::VecDeque,
     future::Future,
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use pin_project::pin_project;
+use pin_project::{pin_project, pinned_drop};
 use tokio::sync::futures::OwnedNotified;
 
 use super::{
@@ -17,13 +18,15 @@ use crate::limit::Outcome;
 
 /// An answer in one piece. It is collected, so that whatever goes wrong on the way is told by a status; one that is too long for that
 /// is read as it passes.
-#[pin_project]
+#[pin_project(PinnedDrop)]
 pub(super) struct Piece<R> {
     #[pin]
     rest: R,
     #[pin]
     told_to_end: OwnedNotified,
     read: VecDeque<Bytes>,
+    /// Bytes of `read`.
+    length: usize,
     whole: Whole,
     patience: Patience,
     account: Account,
@@ -43,6 +46,7 @@ impl<R: Body> Piece<R> {
         Self {
             told_to_end: account.shared.state.told_to_end(),
             read: VecDeque::new(),
+            length: 0,
             whole: Whole::new(account.call.dialect),
             rest,
             patience,
@@ -53,13 +57,12 @@ impl<R: Body> Piece<R> {
     pub(super) fn poll_collect(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Collected> {
         let mut this = self.project();
         let most = this.account.shared.settings.max_body;
-        let mut length: usize = this.read.iter().map(Bytes::len).sum();
-        while length <= most {
+        while *this.length <= most {
             match this.rest.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = whole_data(frame).into_data() {
                         this.whole.read(&data);
-                        length += data.len();
+                        *this.length += data.len();
                         this.read.push_back(data);
                     }
                 }
@@ -71,6 +74,11 @@ impl<R: Body> Piece<R> {
                 }
             }
         }
+        if this.rest.is_end_stream() {
+            // It is here already; nobody would ask for more.
+            return Poll::Ready(Collected::Complete(this.whole.finish()));
+        }
+        this.account.passes();
         Poll::Ready(Collected::TooLong)
     }
 
@@ -81,16 +89,18 @@ impl<R: Body> Piece<R> {
     ) -> Poll<Option<Result<Frame<Bytes>, R::Error>>> {
         let mut this = self.project();
         if let Some(bytes) = this.read.pop_front() {
+            *this.length -= bytes.len();
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         let frame = match ready!(this.rest.as_mut().poll_frame(cx)) {
             Some(Ok(frame)) => whole_data(frame),
             Some(Err(error)) => {
+                this.account.came(&this.whole.finish());
                 this.account.cut(Outcome::Ignore);
                 return Poll::Ready(Some(Err(error)));
             }
             None => {
-                this.account.long(&this.whole.finish());
+                this.account.passed(&this.whole.finish());
                 return Poll::Ready(None);
             }
         };
@@ -98,7 +108,7 @@ impl<R: Body> Piece<R> {
             this.whole.read(data);
         }
         if this.rest.is_end_stream() {
-            this.account.long(&this.whole.finish());
+            this.account.passed(&this.whole.finish());
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -108,7 +118,7 @@ impl<R: Body> Piece<R> {
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        let read = self.read.iter().map(|bytes| bytes.len() as u64).sum();
+        let read = self.length as u64;
         let rest = self.rest.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(read));
@@ -126,15 +136,27 @@ impl<R> Piece<R> {
 
     /// What was collected.
     pub(super) fn take(self: Pin<&mut Self>) -> Bytes {
-        let mut read = std::mem::take(self.project().read);
+        let this = self.project();
+        let (mut read, length) = (mem::take(this.read), mem::take(this.length));
         if read.len() == 1 {
             return read.pop_front().unwrap_or_default();
         }
-        let mut all = BytesMut::with_capacity(read.iter().map(Bytes::len).sum());
+        let mut all = BytesMut::with_capacity(length);
         for bytes in read {
             all.extend_from_slice(&bytes);
         }
         all.freeze()
+    }
+}
+
+#[pinned_drop]
+impl<R> PinnedDrop for Piece<R> {
+    /// Whoever leaves it pays for what came.
+    fn drop(self: Pin<&mut Self>) {
+        let this = self.project();
+        if !this.account.is_over() {
+            this.account.came(&this.whole.finish());
+        }
     }
 }
 

@@ -106,10 +106,15 @@ impl Whole {
         let usage = String::from_utf8_lossy(&self.usage);
         let error = String::from_utf8_lossy(&self.error);
         let error = error.trim();
+        // Of a string that has not ended it is not known whether it is text; one as long as matters is.
+        let text = match self.depth >= OF_ANSWER {
+            true => self.text.saturating_add(self.string),
+            false => self.text,
+        };
         let kind = if !error.is_empty() && failure::is_one(error) {
             Kind::Failed(Failure::read(self.dialect, error, error))
-        } else if self.text > 0 {
-            Kind::Content { bytes: self.text }
+        } else if text > 0 {
+            Kind::Content { bytes: text }
         } else {
             Kind::Nothing
         };
@@ -275,6 +280,9 @@ mod tests {
             meaning(Dialect::OpenAi, &[cut]).reported.unwrap().output,
             Some(10)
         );
+        let in_the_text = br#"{"choices":[{"message":{"content":"Hello th"#;
+        let meant = meaning(Dialect::OpenAi, &[in_the_text]);
+        assert_eq!(meant.kind, Kind::Content { bytes: 8 });
     }
 
     #[test]

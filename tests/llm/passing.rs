@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use futures_util::FutureExt;
 use http::header::CONTENT_LENGTH;
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::sleep;
+use tower_backpressure::limit::Outcome;
 
 use crate::bench::*;
 
@@ -147,6 +149,62 @@ async fn a_whole_answer_that_is_too_long_to_be_kept_passes_as_it_comes() {
     assert_eq!(body.len(), 9 + 1800 + usage.len());
     assert_eq!(bench.seen()[0].charge().get(), 307);
     assert_eq!(bench.samples(), [], "its reader took part in its time");
+}
+
+/// 1809 bytes; the last frame crosses the 1000 that are kept.
+fn long(last: &str) -> Script {
+    let text = "x".repeat(600);
+    Script::new(&["{\"c\":[{\"text\":\"", &text, &[&text, last].concat()])
+}
+
+const LONG_USAGE: &str = r#""}],"usage":{"prompt_tokens":7,"completion_tokens":300}}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_answer_whose_last_frame_is_too_long_is_accounted_for() {
+    let bench = Bench::with(|layer| layer.max_body(1000));
+    bench.answers(long(LONG_USAGE).whole());
+    let mut answer = bench.ask(asks_for_whole()).await;
+    // As servers do: nothing is asked for once it is over.
+    while !answer.body().is_end_stream() {
+        frame(&mut answer).await;
+    }
+    drop(answer);
+    assert_eq!(bench.seen()[0].charge().get(), 307);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_a_long_whole_answer_pays_for_what_came() {
+    for (script, expected) in [
+        (long(LONG_USAGE).wait(SECOND).then(" "), 7 + 300),
+        (long("").hangs(), 300),
+        (long("").breaks(), 300),
+        (long(LONG_USAGE).breaks(), 7 + 300),
+    ] {
+        let bench = Bench::with(|layer| layer.max_body(1000));
+        bench.answers(script.whole());
+        let mut answer = bench.ask(asks_for_whole()).await;
+        for _ in 0..3 {
+            frame(&mut answer).await;
+        }
+        let _ = answer.body_mut().frame().now_or_never();
+        drop(answer);
+        let charge = bench.seen()[0].charge().clone();
+        let prompt = charge.reserved() - 40;
+        let reported = expected == 307;
+        let expected = expected + if reported { 0 } else { prompt };
+        assert_eq!(charge.get(), expected);
+        assert_eq!(bench.samples(), [], "its reader took part in its time");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_whole_answer_that_is_an_error_is_a_failure() {
+    let bench = Bench::with(|layer| layer.max_body(1000));
+    let script = long(r#""}],"error":{"type":"overloaded_error"}}"#).then(" ");
+    bench.answers(script.whole());
+    text(bench.ask(asks_for_whole()).await).await;
+    let last = bench.samples().pop().map(|(_, outcome)| outcome);
+    assert_eq!(last, Some(Outcome::Overload));
 }
 
 #[tokio::test(start_paused = true)]
