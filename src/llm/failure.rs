@@ -19,18 +19,19 @@ impl Failure {
     /// How much of a message is kept, in bytes.
     const MESSAGE: usize = 1024;
 
-    /// `error` is what says so: an object, or a string, in which case its type stands beside it in `around`.
+    /// `error` is what says so: an object, or a string, in which case its type stands beside it in `around`, or no JSON at all.
     pub(super) fn read(dialect: Dialect, error: &str, around: &str) -> Self {
         let mut said = Said::default();
         if !json::members(error, |name, value| said.member(name, value)) {
             json::members(around, |name, value| said.member(name, value));
-            said.message = message(error).or(said.message);
+            said.message = message(error)
+                .or(said.message)
+                .or_else(|| Some(beginning(error)));
         }
         let message = said.message.take().unwrap_or_default();
         let overloaded = dialect.overloaded().as_u16();
         let status = said
-            .status
-            .or_else(|| status_of(&said.words, overloaded))
+            .status(overloaded)
             .or_else(|| says_overloaded(&message).then_some(overloaded))
             .and_then(|status| StatusCode::from_u16(status).ok());
         Self {
@@ -92,6 +93,19 @@ impl Said {
         }
     }
 
+    /// Words of overload say more than a number does: an overload may be told with the code 500, and nothing else is with these words.
+    fn status(&self, overloaded: u16) -> Option<u16> {
+        let is_overload = |status: &u16| {
+            let status = StatusCode::from_u16(*status);
+            status.is_ok_and(|status| outcome_of(status) == Outcome::Overload)
+        };
+        let by_words = status_of(&self.words, overloaded);
+        match self.status.filter(is_overload) {
+            Some(status) => Some(status),
+            None => by_words.filter(is_overload).or(self.status).or(by_words),
+        }
+    }
+
     /// Servers that are compatible with OpenAI's give the status as the code.
     fn number(&mut self, number: Option<u64>) {
         let status = number.filter(|number| (400..600).contains(number));
@@ -130,9 +144,61 @@ fn says_overloaded(message: &str) -> bool {
 /// The beginning of a message.
 fn message(json: &str) -> Option<String> {
     let message = json::string(json, LONGEST_MESSAGE)?;
-    let mut end = message.len().min(Failure::MESSAGE);
-    while !message.is_char_boundary(end) {
+    Some(beginning(&message))
+}
+
+fn beginning(text: &str) -> String {
+    let mut end = text.len().min(Failure::MESSAGE);
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    Some(message[..end].to_owned())
+    text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::llm::Kind;
+
+    #[test]
+    fn words_of_overload_say_more_than_a_number_does() {
+        for (error, status) in [
+            (r#"{"type":"overloaded_error","code":500}"#, 503),
+            (r#"{"code":500,"type":"rate_limit_exceeded"}"#, 429),
+            (r#"{"type":"server_error","code":"502"}"#, 502),
+            (r#"{"type":"overloaded_error","code":429}"#, 429),
+            (r#"{"type":"invalid_request_error","code":422}"#, 422),
+        ] {
+            let Kind::Failed(failure) = Dialect::OpenAi
+                .study(&format!(r#"{{"error":{error}}}"#), "")
+                .kind
+            else {
+                panic!("no failure: {error}");
+            };
+            assert_eq!(failure.status().as_u16(), status, "{error}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_called_an_error_is_one_whatever_is_in_it() {
+        for (data, status, message) in [
+            ("The engine is overloaded", true, "The engine is overloaded"),
+            ("\"Overloaded\"", true, "Overloaded"),
+            ("upstream broke off", false, "upstream broke off"),
+            (
+                "{\"error\":{\"message\":\"no e",
+                false,
+                "{\"error\":{\"message\":\"no e",
+            ),
+            ("", false, ""),
+        ] {
+            for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+                let Kind::Failed(failure) = dialect.study(data, "error").kind else {
+                    panic!("no failure: {data}");
+                };
+                assert_eq!(failure.status() == dialect.overloaded(), status, "{data}");
+                assert_eq!(failure.message(), message);
+            }
+        }
+    }
 }

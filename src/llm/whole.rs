@@ -1,14 +1,19 @@
-use std::mem;
+use std::{borrow::Cow, mem};
 
 use super::{Dialect, Failure, Kind, Meaning, Reported, failure};
 
 /// How much is kept of a member that is looked for, in bytes. Usage is some 300.
 const KEPT: usize = 16 * 1024;
+const OUTERMOST: u64 = 1;
+/// Between the choices, and in one of them.
+const OF_CHOICES: u64 = 2;
+const OF_CHOICE: u64 = 3;
 /// The level from which on there is text of the answer: a choice, a message, a block. Above are names and numbers.
 const OF_ANSWER: u64 = 3;
 
 /// Reads an answer that comes as one JSON document, chunk by chunk and without keeping it: of its outermost members only `usage` and
-/// `error` are kept, each up to 16 KiB. Whether the document is well-formed is the client's business.
+/// `error` are kept, each up to 16 KiB, and an `error` in place of the first choice. Whether the document is well-formed is the client's
+/// business.
 ///
 /// ```
 /// use tower_backpressure::llm::{Dialect, Tally, Whole};
@@ -31,6 +36,10 @@ pub struct Whole {
     /// Its beginning, where members have names that matter.
     name: Vec<u8>,
     kept: Option<Kept>,
+    /// Where that ends.
+    kept_at: u64,
+    /// In the first of the choices, or what is called so.
+    in_first_choice: bool,
     usage: Vec<u8>,
     error: Vec<u8>,
     text: u64,
@@ -63,6 +72,8 @@ impl Whole {
             string: 0,
             name: Vec::new(),
             kept: None,
+            kept_at: 0,
+            in_first_choice: false,
             usage: Vec::new(),
             error: Vec::new(),
             text: 0,
@@ -104,15 +115,13 @@ impl Whole {
     /// bytes as there were of text.
     pub fn finish(&self) -> Meaning {
         let usage = String::from_utf8_lossy(&self.usage);
-        let error = String::from_utf8_lossy(&self.error);
-        let error = error.trim();
         // Of a string that has not ended it is not known whether it is text; one as long as matters is.
         let text = match self.depth >= OF_ANSWER {
             true => self.text.saturating_add(self.string),
             false => self.text,
         };
-        let kind = if !error.is_empty() && failure::is_one(error) {
-            Kind::Failed(Failure::read(self.dialect, error, error))
+        let kind = if let Some(error) = self.error() {
+            Kind::Failed(Failure::read(self.dialect, &error, &error))
         } else if text > 0 {
             Kind::Content { bytes: text }
         } else {
@@ -139,9 +148,7 @@ impl Whole {
             b',' => self.end_value(),
             b':' => {
                 self.string = 0;
-                if self.depth == 1 {
-                    self.begin_member();
-                }
+                self.begin_member();
             }
             _ => {}
         }
@@ -149,22 +156,40 @@ impl Whole {
 
     fn letter(&mut self, byte: u8) {
         self.string += 1;
-        // The longest name that matters has five letters.
-        if self.depth == 1 && self.name.len() < 6 {
+        // The longest name that matters has seven letters.
+        if matches!(self.depth, OUTERMOST | OF_CHOICE) && self.name.len() < 8 {
             self.name.push(byte);
         }
     }
 
     fn begin_member(&mut self) {
-        self.kept = match self.name.as_slice() {
-            b"usage" => Some(Kept::Usage),
-            b"error" => Some(Kept::Error),
+        if !matches!(self.depth, OUTERMOST | OF_CHOICE) {
+            return;
+        }
+        if self.depth == OUTERMOST {
+            self.in_first_choice = self.name == b"choices";
+        }
+        let begins = match (self.depth, self.name.as_slice()) {
+            (OUTERMOST, b"usage") => Some(Kept::Usage),
+            (OUTERMOST, b"error") => Some(Kept::Error),
+            (OF_CHOICE, b"error") if self.in_first_choice => Some(Kept::Error),
             _ => None,
         };
         self.name.clear();
+        // One that says something is not given up for one that may not.
+        if begins.is_none() || begins == Some(Kept::Error) && self.error().is_some() {
+            return;
+        }
+        self.kept = begins;
+        self.kept_at = self.depth;
         if let Some(member) = self.member() {
             member.clear();
         }
+    }
+
+    fn error(&self) -> Option<Cow<'_, str>> {
+        let error = String::from_utf8_lossy(self.error.trim_ascii());
+        Some(error).filter(|error| !error.is_empty() && failure::is_one(error))
     }
 
     /// A string that was no name is text.
@@ -173,8 +198,11 @@ impl Whole {
         if self.depth >= OF_ANSWER {
             self.text = self.text.saturating_add(text);
         }
-        if self.depth == 1 {
+        if self.depth == self.kept_at {
             self.kept = None;
+        }
+        if self.depth == OF_CHOICES {
+            self.in_first_choice = false;
         }
     }
 
@@ -271,6 +299,33 @@ mod tests {
             (failure.status().as_u16(), failure.message()),
             (429, "Provider returned error")
         );
+    }
+
+    #[test]
+    fn an_error_in_place_of_the_first_choice_is_one() {
+        let failed = r#"{"error":null,"choices":[{"index":0,"error":{"code":502,"message":"Gone","metadata":{"error":null}},
+            "message":{"content":""}},{"index":1,"error":null}],"error":null,"usage":{"prompt_tokens":1}}"#;
+        for cut in 0..=failed.len() {
+            let (a, b) = failed.as_bytes().split_at(cut);
+            let meant = meaning(Dialect::OpenAi, &[a, b]);
+            let Kind::Failed(failure) = meant.kind else {
+                panic!("no failure");
+            };
+            assert_eq!(
+                (failure.status().as_u16(), failure.message()),
+                (502, "Gone")
+            );
+            assert_eq!(meant.reported.unwrap().prompt, Some(1));
+        }
+        for fine in [
+            r#"{"choices":[{"error":null,"message":{"content":"a"}},{"error":{"code":502}}]}"#,
+            r#"{"choices":[{"message":{"error":{"code":502}}}]}"#,
+            r#"{"usage":[{"error":{"code":502}}],"choices":[{"error":{}}]}"#,
+            r#"{"output":[{"error":{"code":502}}]}"#,
+        ] {
+            let meant = meaning(Dialect::OpenAi, &[fine.as_bytes()]);
+            assert!(!matches!(meant.kind, Kind::Failed(_)), "{fine}");
+        }
     }
 
     #[test]
