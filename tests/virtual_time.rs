@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_backpressure::{
     limit::{Aimd, Fixed, Gradient2, Limit, MAX_LIMIT, Vegas},
     sim::{
-        Arrivals, Backend, Callers, Report, Scenario, Work, stories,
+        Arrivals, Backend, Callers, Phase, Report, Scenario, Work, stories,
         table::{self, Scores, best_fixed, shares},
     },
 };
@@ -69,6 +69,33 @@ fn every_caller_is_accounted_for() {
         );
         assert!(tally.refused > 0 || tally.rejected > 0, "{tally:?}");
     }
+}
+
+#[test]
+fn a_backend_that_notices_who_has_left_refuses_no_more_than_it_has_to() {
+    // Callers leave while their refusal, or their failure, is on its way.
+    let backend = Backend::workers(2, s(1)).refuses_beyond(2).failing(0.1);
+    let scenario = Scenario::new("noticed", backend)
+        .callers(Callers::patient(ms(15)).noticed())
+        .seconds(600, 5.0);
+    let report = scenario.run(Box::new(Fixed::new(100)), SEED);
+    assert!(report.series.iter().all(|point| point.inside <= 2));
+    assert!(report.goodput(s(300), s(600)) > 0.05);
+}
+
+#[test]
+fn streams_that_begin_together_end_each_in_its_time() {
+    let backend = Backend::workers(100, ms(10))
+        .work(Work::Fixed)
+        .streaming(s(2));
+    let scenario = Scenario::new("streams", backend)
+        .phase(Phase::new(ms(200), 20.0))
+        .phase(Phase::new(s(9), 0.0001));
+    let report = scenario.run(Box::new(Fixed::new(100)), SEED);
+    let inside = |at| report.series.iter().find(|it| it.at >= at).unwrap().inside;
+    assert_eq!(inside(ms(200)), 100);
+    assert!((50..80).contains(&inside(s(1))), "{}", inside(s(1)));
+    assert!((4..30).contains(&inside(s(4))), "{}", inside(s(4)));
 }
 
 #[test]

@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Point, Report, Scenario, Tally, dist::Stream, server::Server};
+use super::{
+    Point, Report, Scenario, Tally,
+    dist::Stream,
+    server::{Inside, Server},
+};
 use crate::{
     Demand,
     admission::{Admission, Answer, Arrival, Woken},
@@ -37,6 +41,7 @@ pub(super) struct Run<'a> {
     requests: Vec<Request>,
     unused: Vec<u32>,
     woken: Woken<u32>,
+    callers: u32,
     admitted: u64,
     pace: Pace,
     counts: Counts,
@@ -71,6 +76,7 @@ enum What {
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Caller {
+    nth: u32,
     phase: u16,
     attempt: u8,
 }
@@ -86,8 +92,7 @@ struct Request {
     awaited: bool,
     /// The gate's slot is held.
     holds: bool,
-    /// The backend has something to do with it.
-    inside: bool,
+    inside: Inside,
 }
 
 impl<'a> Run<'a> {
@@ -106,6 +111,7 @@ impl<'a> Run<'a> {
             requests: Vec::new(),
             unused: Vec::new(),
             woken: Woken::new(),
+            callers: 0,
             admitted: 0,
             pace: Pace::default(),
             counts: Counts::default(),
@@ -157,7 +163,9 @@ impl<'a> Run<'a> {
                 }
             } else if let Some((_, phase)) = arrival {
                 self.report.phases[phase].callers += 1;
+                self.callers = self.callers.wrapping_add(1);
                 let caller = Caller {
+                    nth: self.callers,
                     phase: phase as u16,
                     attempt: 0,
                 };
@@ -176,11 +184,7 @@ impl<'a> Run<'a> {
             }
             What::Done(id, generation) if self.is(id, generation) => self.done(id),
             What::StreamEnds(id, generation) if self.is(id, generation) => {
-                self.server.finish();
-                self.requests[id as usize].inside = false;
-                self.give_back(id);
-                self.forget(id);
-                self.start_work();
+                self.leave_backend(id);
             }
             What::Refusal(id, generation) if self.is(id, generation) => {
                 self.fail(id, Outcome::Overload);
@@ -379,7 +383,7 @@ impl<'a> Run<'a> {
     /// Once neither the caller nor the backend has anything to do with it.
     fn forget(&mut self, id: u32) {
         let request = &mut self.requests[id as usize];
-        if !request.awaited && !request.inside && !request.holds {
+        if !request.awaited && request.inside == Inside::Nothing && !request.holds {
             request.generation = request.generation.wrapping_add(1);
             self.unused.push(id);
         }

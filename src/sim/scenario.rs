@@ -105,8 +105,9 @@ impl Scenario {
         &self.phases
     }
 
-    /// Plays it with a gate that has this limit. The same seed brings the same callers with the same work at the same
-    /// times, whatever the limit.
+    /// Plays it with a gate that has this limit. The same seed brings the same callers at the same times, with streams of the same
+    /// length, whatever the limit. Work is drawn in the order in which requests are let in: the same for the same limit, and otherwise
+    /// spread in the same way.
     pub fn run(&self, limit: Box<dyn Limit>, seed: u64) -> Report {
         Run::new(self, limit, seed).play()
     }

@@ -16,6 +16,18 @@ pub(super) struct Server {
     room_at: u64,
 }
 
+/// What the backend has to do with a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Inside {
+    #[default]
+    Nothing,
+    /// It waits for a worker.
+    Queued,
+    Worked,
+    /// A refusal or a failure is on its way; nobody works on it.
+    Turned,
+}
+
 impl Server {
     pub(super) fn new(backend: &Backend) -> Self {
         Self {
@@ -73,14 +85,5 @@ impl Server {
     /// Work has ended.
     pub(super) fn finish(&mut self) {
         self.running -= 1;
-    }
-
-    /// Drops the work of a caller that has left, if it has begun; what has not is passed over when its turn comes.
-    pub(super) fn drop_running(&mut self, id: u32) -> bool {
-        let runs = !self.queue.iter().any(|(queued, _)| *queued == id);
-        if runs {
-            self.finish();
-        }
-        runs
     }
 }

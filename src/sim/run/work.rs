@@ -2,8 +2,11 @@
 
 use fastrand::Rng;
 
-use super::{Run, What};
-use crate::{limit::Outcome, sim::dist::exponential};
+use super::{Caller, Run, What};
+use crate::{
+    limit::Outcome,
+    sim::{dist::exponential, server::Inside},
+};
 
 /// A refusal of the backend takes this share of the mean work.
 const REFUSAL: f64 = 0.02;
@@ -17,7 +20,6 @@ impl Run<'_> {
         request.admitted = now;
         request.in_flight = in_flight;
         request.holds = true;
-        request.inside = true;
         let generation = request.generation;
         if !waited {
             self.expect(id);
@@ -26,10 +28,13 @@ impl Run<'_> {
         let soon = (backend.mean.as_nanos() as f64 * REFUSAL) as u64;
         let mut rng = Rng::with_seed(self.seed ^ self.admitted.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         if backend.failing > 0.0 && rng.f64() < backend.failing {
+            self.requests[id as usize].inside = Inside::Turned;
             self.schedule(now + soon, What::Failure(id, generation));
         } else if self.server.refuses(now) {
+            self.requests[id as usize].inside = Inside::Turned;
             self.schedule(now + soon, What::Refusal(id, generation));
         } else {
+            self.requests[id as usize].inside = Inside::Queued;
             let work = backend.work.draw(&mut rng) * backend.mean.as_nanos() as f64;
             self.server.queue.push_back((id, work as u64));
             self.start_work();
@@ -41,10 +46,11 @@ impl Run<'_> {
             let request = self.requests[id as usize];
             if self.scenario.callers.noticed && !request.awaited {
                 self.server.finish();
-                self.requests[id as usize].inside = false;
+                self.requests[id as usize].inside = Inside::Nothing;
                 self.forget(id);
                 continue;
             }
+            self.requests[id as usize].inside = Inside::Worked;
             self.schedule(self.now + nanos, What::Done(id, request.generation));
         }
     }
@@ -55,13 +61,18 @@ impl Run<'_> {
             self.serve(id);
         }
         if let (Some(mean), true) = (self.scenario.backend.stream, request.awaited) {
-            let mut rng = Rng::with_seed(self.seed ^ u64::from(request.generation) << 20);
+            let mut rng = Rng::with_seed(self.seed ^ of_stream(request.caller));
             let length = (exponential(&mut rng) * mean.as_nanos() as f64) as u64;
             self.schedule(self.now + length, What::StreamEnds(id, request.generation));
             return;
         }
+        self.leave_backend(id);
+    }
+
+    /// The backend has done all it has to.
+    pub(super) fn leave_backend(&mut self, id: u32) {
         self.server.finish();
-        self.requests[id as usize].inside = false;
+        self.requests[id as usize].inside = Inside::Nothing;
         self.give_back(id);
         self.forget(id);
         self.start_work();
@@ -85,7 +96,7 @@ impl Run<'_> {
     pub(super) fn fail(&mut self, id: u32, outcome: Outcome) {
         let request = &mut self.requests[id as usize];
         let awaited = std::mem::take(&mut request.awaited);
-        request.inside = false;
+        request.inside = Inside::Nothing;
         let request = *request;
         if outcome == Outcome::Overload {
             self.server.refused -= 1;
@@ -119,12 +130,20 @@ impl Run<'_> {
         } else {
             self.learn(&request, Outcome::Cancelled);
             self.give_back(id);
-            if self.scenario.callers.noticed && request.inside && self.server.drop_running(id) {
-                self.requests[id as usize].inside = false;
+            // What has not begun is passed over when its turn comes.
+            if self.scenario.callers.noticed && request.inside == Inside::Worked {
+                self.server.finish();
+                self.requests[id as usize].inside = Inside::Nothing;
                 self.start_work();
             }
         }
         self.forget(id);
         self.come_back(request.caller, None);
     }
+}
+
+/// By which an answer to this attempt is as long whoever else was let in. Apart from what its work is drawn by.
+fn of_stream(caller: Caller) -> u64 {
+    let attempt = u64::from(caller.nth) << 8 | u64::from(caller.attempt);
+    attempt.wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
