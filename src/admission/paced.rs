@@ -27,7 +27,7 @@ fn wait(core: &mut Core, cost: u64) -> (Ticket, u64) {
 fn who_waits_for_a_rate_is_served_when_there_is_room_and_not_before() {
     let mut core = ten_a_second();
     core.arrive_asking(Kind::InCall, Demand::of(10));
-    assert!(!core.admission.paced.is_some());
+    assert!(core.admission.paced.is_none());
     let (first, woken_first) = wait(&mut core, 1);
     let (_, woken_second) = wait(&mut core, 1);
     assert!(core.admission.paced.is_some());
@@ -46,7 +46,7 @@ fn who_waits_for_a_rate_is_served_when_there_is_room_and_not_before() {
     assert_eq!(core.ask(Kind::InCall, first).0, answer);
     core.pass(100 * MILLI);
     assert!(core.woken.contains(&woken_second));
-    assert!(!core.admission.paced.is_some());
+    assert!(core.admission.paced.is_none());
     assert_eq!(core.admission.next_due(), None);
 }
 

@@ -41,11 +41,12 @@ impl Shift {
 #[cfg(all(test, not(backpressure_loom)))]
 mod tests {
     use super::*;
+    use crate::gate::clock::Clock;
 
     #[tokio::test(start_paused = true)]
     async fn times_are_those_of_the_first_gate() {
         let (second, third) = (Duration::from_secs(1), Duration::from_secs(3));
-        let older = Instant::now();
+        let older = Clock::new().born();
         let first = older + second;
         let younger = older + third;
         let epoch = Epoch::new();
