@@ -65,6 +65,7 @@
 //! | `tracing` | no | events for limit changes and for the first refusal of an episode |
 //! | `redis` | no | a rate shared by many machines, in Redis or Valkey |
 //! | `llm` | no | a layer for services and proxies before LLMs, and what it reads and says, as OpenAI and Anthropic do |
+//! | `stream` | no | a bounded stream between producers and one reader, with the same strategies |
 //! | `sim` | no | a simulator in virtual time, to try a limit of your own |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

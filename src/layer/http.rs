@@ -21,7 +21,7 @@ impl BackpressureLayer<Http> {
     ///
     /// # Panics
     ///
-    /// If a closure was set before: it was made for HTTP.
+    /// If a closure or `rate_headers` was set before: they are HTTP's.
     #[track_caller]
     #[must_use]
     pub fn plain(self) -> BackpressureLayer<Plain> {

@@ -37,7 +37,7 @@ const MAX_WAITING: usize = 1024;
 ///
 /// # Setters
 ///
-/// They come in any order, but `.plain()` before any closure, and the first six before the gate is shared by `.handle()`,
+/// They come in any order, but `.plain()` before any closure, and the first nine before the gate is shared by `.handle()`,
 /// `.clone()` or `.layer()`. The others belong to the one layer that they are called on: two clones with different
 /// closures share one limit.
 ///
@@ -45,6 +45,8 @@ const MAX_WAITING: usize = 1024;
 /// |---|---|---|
 /// | [`named`](Self::named) | the strategy's name | the label `gate` in metrics and events |
 /// | [`and_rate`](Self::and_rate) | none | a further limit in the same decision |
+/// | `and_shared_rate` | none | likewise, counted for many machines |
+/// | `per_key` | off | a gate for each key, under this one |
 /// | [`max_waiting`](Self::max_waiting) | 1024 for `block`, 0 for `drop_newest`, `adaptive` and `rate` | how many may wait |
 /// | [`wait`](Self::wait) | off | `max_waiting(1024)` |
 /// | [`max_keys`](Self::max_keys) | 10 000 | how many keys have a gate of their own |
@@ -52,11 +54,11 @@ const MAX_WAITING: usize = 1024;
 /// | [`shadow`](Self::shadow) | off | decide and record, refuse nobody |
 /// | `release_at` | `BodyEnd` | when the slot comes back |
 /// | `sample_at` | `Auto` | when the latency is measured |
-/// | `per_key` | off | a gate for each key, under this one |
 /// | `cost` | 1 | what a request takes from a rate |
 /// | `exempt` | nobody | requests that are none of the gate's business |
 /// | `classify` | by status | how a request went |
 /// | `respond` | 503 or 429, or gRPC's status | the refusal |
+/// | `rate_headers` | none | what responses say of the rates |
 #[derive(Clone, Debug)]
 pub struct BackpressureLayer<P = protocol::Default> {
     gate: Holder,
@@ -192,7 +194,7 @@ impl<P> BackpressureLayer<P> {
         self
     }
 
-    /// A handle on the gate.
+    /// A handle on the gate, which is shared from now on.
     pub fn handle(&self) -> Handle {
         self.gate.settings().name.settle();
         Handle::new(self.gate.clone())

@@ -23,8 +23,8 @@ impl BackpressureLayer {
     /// whoever polls first, and if nobody does within a millisecond the next is woken. Order holds among those that
     /// poll; a waiter that is quick to come and still finds the slot taken is kept the next one. An instance that turned
     /// ready keeps its slot until it is called or dropped, as `Service` demands: whoever readies instances in advance
-    /// needs a limit above the number of those. With [`exempt`](Self::exempt), requests must be seen before they can be made to wait; they then wait in the
-    /// call, strictly in order.
+    /// needs a limit above the number of those. Where requests must be seen before they can be made to wait (`exempt`,
+    /// `cost`, `per_key`), or there is a rate beside the limit, they wait in the call, strictly in order.
     ///
     /// # Panics
     ///

@@ -67,7 +67,7 @@ impl Gradient2 {
         self
     }
 
-    /// The limit to begin with, in requests. Default: 20, as in the original.
+    /// The limit to begin with, in requests. Default: 20, as in the original, or what is nearest to it between `min` and `max`.
     #[must_use]
     pub fn initial(mut self, initial: usize) -> Self {
         self.bounds.begin_with(initial);

@@ -122,7 +122,8 @@ pub struct Sample {
     pub in_flight: usize,
     /// How the request went.
     pub outcome: Outcome,
-    /// When the service said to come back, if it said so.
+    /// When the service said to come back. Looked for only where a rate that learns is at the gate, or at the one above; `None` for
+    /// a limit alone.
     pub retry_after: Option<Duration>,
 }
 

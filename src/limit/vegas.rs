@@ -74,14 +74,14 @@ impl Vegas {
         self
     }
 
-    /// The limit to begin with, in requests. Default: 20, as in the original.
+    /// The limit to begin with, in requests. Default: 20, as in the original, or what is nearest to it between `min` and `max`.
     #[must_use]
     pub fn initial(mut self, initial: usize) -> Self {
         self.bounds.begin_with(initial);
         self
     }
 
-    /// How much of each step is taken, between 0 and 1. Default: 1, as in the original. Less is calmer and later.
+    /// How much of each step is taken, above 0 and at most 1. Default: 1, as in the original. Less is calmer and later.
     #[must_use]
     pub fn smoothing(mut self, smoothing: f64) -> Self {
         self.smoothing = smoothing;

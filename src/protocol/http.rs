@@ -1,31 +1,24 @@
+mod policy;
+
 use std::{fmt, num::NonZero, sync::Arc};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_LENGTH, request,
-    response,
-};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_LENGTH, request};
 use http_body::Body;
 
+use self::policy::Policy;
 use super::{
     Protocol, Seen, Sees,
     body::{Hold, ResponseBody},
     content::Content,
-    grpc, head, hint, quota, refusal,
+    grpc, head, hint, refusal,
     sealed::Sealed,
 };
 use crate::{
-    Charge, Demand, RateHeaders, Rejected,
+    Charge, Demand, Rejected,
     gate::{Gate, Holder, Permit, Report},
     limit::Outcome,
 };
-
-type Exempt = dyn Fn(&request::Parts) -> bool + Send + Sync;
-type Demands = dyn Fn(&request::Parts, &Gate) -> Option<Demand> + Send + Sync;
-type Cost = dyn Fn(&request::Parts) -> u64 + Send + Sync;
-type Keyed = dyn Fn(&request::Parts, &Holder) -> Holder + Send + Sync;
-type Classify = dyn Fn(&response::Parts) -> Outcome + Send + Sync;
-type Respond = dyn Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync;
 
 /// HTTP and gRPC: a refusal is a response, the permit rides on the response's body.
 ///
@@ -41,42 +34,6 @@ pub struct Http {
     pub(crate) sample_at: SampleAt,
     /// Apart, so that a layer without closures costs nothing to clone.
     policy: Option<Arc<Policy>>,
-}
-
-#[derive(Clone, Default)]
-struct Policy {
-    exempt: Option<Arc<Exempt>>,
-    classify: Option<Arc<Classify>>,
-    respond: Option<Arc<Respond>>,
-    cost: Option<Arc<Cost>>,
-    keyed: Option<Arc<Keyed>>,
-    /// What a request asks for at a gate, as an outer layer knows it.
-    demands: Option<Arc<Demands>>,
-    rate_headers: Vec<RateHeaders>,
-}
-
-impl Policy {
-    fn looks(&self) -> bool {
-        self.demands.is_some()
-            || self.exempt.is_some()
-            || self.cost.is_some()
-            || self.keyed.is_some()
-    }
-
-    /// Whether it has a say once a request was looked at.
-    fn answers(&self) -> bool {
-        self.classify.is_some() || self.respond.is_some() || !self.rate_headers.is_empty()
-    }
-
-    fn tell_rates(&self, gate: &Gate, headers: &mut HeaderMap) {
-        if self.rate_headers.is_empty() || !gate.has_rates() {
-            return;
-        }
-        let quotas = gate.quotas();
-        for kind in &self.rate_headers {
-            quota::tell(*kind, quotas.iter().copied(), headers);
-        }
-    }
 }
 
 /// When the slot comes back.
@@ -120,71 +77,6 @@ pub enum Asked {
 }
 
 impl Http {
-    /// Closures, or headers, which only HTTP has.
-    pub(crate) fn has_closures(&self) -> bool {
-        self.policy.is_some()
-    }
-
-    pub(crate) fn exempt<F>(&mut self, exempt: F)
-    where
-        F: Fn(&request::Parts) -> bool + Send + Sync + 'static,
-    {
-        let policy = self.policy_mut();
-        policy.exempt = Some(match policy.exempt.take() {
-            None => Arc::new(exempt),
-            Some(others) => Arc::new(move |head: &request::Parts| others(head) || exempt(head)),
-        });
-    }
-
-    pub(crate) fn cost<F>(&mut self, cost: F)
-    where
-        F: Fn(&request::Parts) -> u64 + Send + Sync + 'static,
-    {
-        self.policy_mut().cost = Some(Arc::new(cost));
-    }
-
-    /// What requests ask for that come without a [`Demand`], before `cost` has a say.
-    #[cfg(feature = "llm")]
-    pub(crate) fn demands<F>(&mut self, demands: F)
-    where
-        F: Fn(&request::Parts, &Gate) -> Option<Demand> + Send + Sync + 'static,
-    {
-        self.policy_mut().demands = Some(Arc::new(demands));
-    }
-
-    /// Which gate is that of a request's key.
-    pub(crate) fn keyed<F>(&mut self, keyed: F)
-    where
-        F: Fn(&request::Parts, &Holder) -> Holder + Send + Sync + 'static,
-    {
-        self.policy_mut().keyed = Some(Arc::new(keyed));
-    }
-
-    pub(crate) fn classify<F>(&mut self, classify: F)
-    where
-        F: Fn(&response::Parts) -> Outcome + Send + Sync + 'static,
-    {
-        self.policy_mut().classify = Some(Arc::new(classify));
-    }
-
-    pub(crate) fn respond<F>(&mut self, respond: F)
-    where
-        F: Fn(&request::Parts, &Rejected) -> Response<Bytes> + Send + Sync + 'static,
-    {
-        self.policy_mut().respond = Some(Arc::new(respond));
-    }
-
-    pub(crate) fn rate_headers(&mut self, kind: RateHeaders) {
-        let policy = self.policy_mut();
-        if !policy.rate_headers.contains(&kind) {
-            policy.rate_headers.push(kind);
-        }
-    }
-
-    fn policy_mut(&mut self) -> &mut Policy {
-        Arc::make_mut(self.policy.get_or_insert_default())
-    }
-
     /// Whether the gate is none of a request's business.
     pub(crate) fn exempts(&self, head: &request::Parts) -> bool {
         let exempt = self.policy.as_ref().and_then(|it| it.exempt.as_ref());

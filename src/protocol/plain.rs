@@ -9,7 +9,7 @@ use crate::{
 
 /// Any service: a refusal is an [`Error::Rejected`], the permit comes back with the answer.
 ///
-/// `P` is what `.exempt(f)` and `.classify(f)` have said.
+/// `P` is what `.exempt(f)`, `.cost(f)`, `.settle(f)` and `.classify(f)` have said.
 #[derive(Clone, Copy, Default)]
 pub struct Plain<P = ()> {
     policy: P,

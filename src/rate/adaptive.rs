@@ -54,9 +54,9 @@ use crate::{
 /// # What to expect
 ///
 /// An upstream that serves 100 per second and refuses the rest is found within 20 seconds from the default start, and again
-/// after it has changed to 30 or back. In the minute from then on 98 % of what it can do is served on average, and 92 % at
-/// worst, which is where callers come at random, are few more than can be served, and the upstream allows no burst. One
-/// request in three hundred is refused: so often the rate finds out whether there is more (`tests/adaptive_rate.rs`).
+/// after it has changed to 30 or back. In the minute from then on 98 % of what it can do is served on average, and 90 % at
+/// worst, which is where callers come at random, are few more than can be served, and the upstream allows no burst. Fewer
+/// than one request in two hundred are refused: so often the rate finds out whether there is more (`tests/adaptive_rate.rs`).
 ///
 /// # Examples
 ///

@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::poll;
 use tokio::time::{Instant, sleep};
-use tower::{Layer, Service, ServiceExt, load_shed::LoadShed};
+use tower::{Layer, Service, ServiceExt, load_shed::LoadShed, service_fn};
 use tower_backpressure::{BackpressureLayer, Error};
 
 use crate::{block::block, support::settle};
@@ -314,4 +314,41 @@ fn a_slot_that_is_kept_on_a_thread_without_a_runtime_goes_to_the_live_waiter() {
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), live).await });
     served.expect("it is called").unwrap().unwrap();
     assert!(runtime.block_on(async { poll!(proven.ready()) }).is_ready());
+}
+
+/// It takes the task beside the queue with it, while this thread unwinds.
+#[test]
+fn a_runtime_that_goes_with_a_panic_is_not_taken_for_one_without_a_timer() {
+    let layer = BackpressureLayer::block(1)
+        .max_wait(Duration::from_secs(1))
+        .plain();
+    let service = layer.layer(service_fn(|n: u32| async move {
+        Ok::<_, std::convert::Infallible>(n)
+    }));
+    let mut holder = service.clone();
+    let paused = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().start_paused(true).build().unwrap()
+    };
+    let panics = std::thread::spawn({
+        let (mut holder, service) = (holder.clone(), service.clone());
+        move || {
+            let runtime = paused();
+            runtime.block_on(async {
+                holder.ready().await.unwrap();
+                let waits = tokio::spawn(service.oneshot(1));
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                assert!(!waits.is_finished());
+            });
+            panic!("while an usher sleeps in {runtime:?}");
+        }
+    });
+    assert!(panics.join().is_err());
+    paused().block_on(async {
+        holder.ready().await.unwrap();
+        let waits = tokio::time::timeout(Duration::from_secs(5), service.oneshot(2));
+        let refused = waits.await.expect("`max_wait` ends").unwrap_err();
+        assert!(refused.to_string().contains("did not come"), "{refused}");
+    });
 }

@@ -243,8 +243,8 @@ impl Found {
     fn summary(&self) -> String {
         let mut text = String::from(
             "Nanoseconds per call over a service that is at once ready with its answer, in the way in which axum calls it; in \
-             brackets\nthe allocations, where there are any. One thread admits 90 000 calls a second where the limit finds itself, \
-             of which it\ntakes a share for samples; all else is as many as there can be.\n\n\
+             brackets\nthe allocations, where there are any. A limit that finds itself is asked 90 000 times a second by one \
+             thread, since above\nsome 5000 only a share of the calls are samples; all else runs flat out.\n\n\
              | | admitted | two threads share the limit | refused | two threads |\n|---|---|---|---|---|\n",
         );
         for (title, path, admitted, refused) in COMPARED {

@@ -272,7 +272,7 @@ fn summary(contenders: &[Contender]) -> String {
     let mut text = String::from(
         "An axum handler that answers a constant, one core, 16 keep-alive connections on loopback; the ratio is the median of \
          interleaved\nrounds, with the middle half of them. `around it`: around the whole router instead of on it with \
-         `Router::layer`.\n\n\
+         `Router::layer`; `a body passed on`: a layer\nthat does nothing but wrap the body.\n\n\
          | | requests/s | ratio | p99 |\n|---|---|---|---|\n",
     );
     for contender in contenders {
