@@ -37,14 +37,14 @@ pub(crate) fn store_lost(rate: &str, error: &str) {
     let _ = (rate, error);
 }
 
-/// The store of a shared rate cannot decide for what is counted under this key. Each request for it finds that out.
+/// The store of a shared rate cannot decide for what is counted under some key, which may be a secret and is not named.
 #[cfg(feature = "redis")]
-pub(crate) fn key_failed(rate: &str, key: &str, error: &str) {
+pub(crate) fn key_failed(rate: &str) {
     #[cfg(feature = "tracing")]
     crate::contained::contained(
-        || tracing::debug!(target: "tower_backpressure", rate, key, error, "a key of a shared rate holds something else"),
+        || tracing::warn!(target: "tower_backpressure", rate, "a key of a shared rate holds something else"),
     );
-    let _ = (rate, key, error);
+    let _ = rate;
 }
 
 /// The store of a shared rate answers again.

@@ -290,7 +290,8 @@ impl Kept {
         // Where costs are in proportion to demands, the first step is enough.
         for _ in 0..STEPS {
             let cost = self.with(|rate| rate.cost(&demand)).unwrap_or(0);
-            let Some(Err(Short::Never { most })) = self.with(|rate| rate.check(now, cost)) else {
+            let checked = self.at(now, |rate, now| rate.check(now, cost));
+            let Some(Err(Short::Never { most })) = checked else {
                 break;
             };
             let fits = u128::from(demand.cost()) * u128::from(most) / u128::from(cost.max(1));

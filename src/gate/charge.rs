@@ -113,6 +113,12 @@ impl Charge {
         }
     }
 
+    /// Whether both are of the same call at the same gate.
+    #[cfg(feature = "llm")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// What is to be heard if the request is dropped before it is answered.
     #[cfg(feature = "llm")]
     pub(crate) fn attach(&self, report: &Report) {

@@ -149,10 +149,19 @@ impl Gate {
     /// A slot comes back. If it was all that kept the gate alive, there is none any more.
     #[inline]
     pub(super) fn release(self: &Arc<Self>, outcome: Outcome) {
-        let nth = self.completed.fetch_add(1, Ordering::Relaxed);
-        if self.recording.hears(self, nth) || !self.room.slots.give_back_unwatched() {
+        let nth = self.present().completed.fetch_add(1, Ordering::Relaxed);
+        let heard = self.present().recording.hears(self, nth);
+        if heard || !self.present().room.slots.give_back_unwatched() {
             self.release_watched(outcome);
         }
+    }
+
+    /// For the model checker.
+    #[inline(always)]
+    fn present(&self) -> &Self {
+        #[cfg(backpressure_loom)]
+        self.alive.look();
+        self
     }
 
     /// Likewise, and somebody is to be told, or to be let in, or it may be the last.
@@ -160,15 +169,15 @@ impl Gate {
     fn release_watched(self: &Arc<Self>, outcome: Outcome) {
         let gate = Arc::clone(self);
         let word = gate.room.slots.give_back();
-        gate.recording.completed(&gate, outcome);
-        if word.waiting() || word.draining() {
-            gate.look_after(word);
-        }
         if word.abandoned() && word.in_flight() == 0 {
             #[cfg(backpressure_loom)]
             gate.alive.end();
             // SAFETY: no holder is left, and this was the last slot, which comes back once.
             unsafe { Arc::decrement_strong_count(Arc::as_ptr(&gate)) }
+        }
+        gate.recording.completed(&gate, outcome);
+        if word.waiting() || word.draining() {
+            gate.look_after(word);
         }
     }
 }

@@ -91,7 +91,13 @@ impl Gate {
     /// The usher has gone, with its runtime or because that has no timer.
     pub(super) fn usher_lost(self: &Arc<Self>, no_timer: bool) {
         self.no_timer.fetch_or(no_timer, Ordering::Relaxed);
-        lock(&self.queue).usher_due = None;
+        let useless = {
+            let mut line = lock(&self.queue);
+            line.usher_due = None;
+            // Or another would be sent there at once, and come back at once.
+            line.runtime.take()
+        };
+        drop(useless);
         self.call_all();
     }
 
@@ -164,10 +170,12 @@ impl Gate {
         let now = line.admission.waiting();
         // Under the queue's lock, so that the sum above misses nothing.
         let before = self.waiting.swap(now, Ordering::Relaxed);
-        self.demanded
-            .store(line.admission.demanded(), Ordering::Relaxed);
+        let demanded = line.admission.demanded();
+        let demanded_before = self.demanded.swap(demanded, Ordering::Relaxed);
         if let Some(above) = &self.above {
             above.waiting_below(before, now);
+            let more = demanded.wrapping_sub(demanded_before);
+            above.demanded.fetch_add(more, Ordering::Relaxed);
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Call {
     pub(super) begun: AtomicBool,
     /// `None` where somebody else has said what it asks for, in a unit of their own.
     pub(super) cost: Option<Cost>,
+    /// What a layer outside of this one has charged, which is theirs to settle.
+    pub(super) others: Option<Charge>,
 }
 
 /// What a request costs.
@@ -38,6 +40,12 @@ pub(super) struct Cost {
 }
 
 impl Call {
+    /// What this layer's own gate has charged, if it has.
+    pub(super) fn own(&self, charge: Option<&Charge>) -> Option<Charge> {
+        let is_own = |charge: &&Charge| !self.others.as_ref().is_some_and(|it| it.is(charge));
+        charge.filter(is_own).cloned()
+    }
+
     /// What it asks for at `gate`. A guess refuses nobody for good: what the gate cannot have room for is left out, and owed once it
     /// was used.
     pub(super) fn demand(&self, gate: &Gate) -> Option<Demand> {

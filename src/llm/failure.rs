@@ -93,16 +93,16 @@ impl Said {
         }
     }
 
-    /// Words of overload say more than a number does: an overload may be told with the code 500, and nothing else is with these words.
+    /// Words of overload say more than a 500 does, with which an overload may be told; a number that blames the request says more.
     fn status(&self, overloaded: u16) -> Option<u16> {
         let is_overload = |status: &u16| {
             let status = StatusCode::from_u16(*status);
             status.is_ok_and(|status| outcome_of(status) == Outcome::Overload)
         };
         let by_words = status_of(&self.words, overloaded);
-        match self.status.filter(is_overload) {
-            Some(status) => Some(status),
-            None => by_words.filter(is_overload).or(self.status).or(by_words),
+        match self.status {
+            Some(status) if status < 500 || is_overload(&status) => Some(status),
+            _ => by_words.filter(is_overload).or(self.status).or(by_words),
         }
     }
 
@@ -168,6 +168,8 @@ mod tests {
             (r#"{"type":"server_error","code":"502"}"#, 502),
             (r#"{"type":"overloaded_error","code":429}"#, 429),
             (r#"{"type":"invalid_request_error","code":422}"#, 422),
+            (r#"{"type":"insufficient_quota","code":402}"#, 402),
+            (r#"{"type":"invalid_timeout","code":400}"#, 400),
         ] {
             let Kind::Failed(failure) = Dialect::OpenAi
                 .study(&format!(r#"{{"error":{error}}}"#), "")

@@ -78,10 +78,14 @@ const FAREWELL: Duration = Duration::from_secs(1);
 ///
 /// # Memory
 ///
-/// What waits is in memory, up to [`max_body`](Self::max_body) each, and no more wait than [`max_waiting`](BackpressureLayer::max_waiting)
-/// says. What is being read is in memory as well, and no gate has let it in yet: nothing is read while the gate drains, or is full and has
-/// no room for one more to wait, but while there is room, as many are read at once as there are connections that send them, however
-/// slowly. Bound those where they come in, and the time that a request may take to arrive.
+/// What waits is in memory, up to [`max_body`](Self::max_body) each, and at each gate no more wait than
+/// [`max_waiting`](BackpressureLayer::max_waiting) says. What is being read is in memory as well, and no gate has let it in yet. Nothing is
+/// read while the gate drains, or is full and has no room for one more to wait; but under `drop_oldest`, with keys, and where only a
+/// rate has no room, it is. So as many may be read at once as there are connections that send them, however slowly: bound those
+/// where they come in, and the time that a request may take to arrive.
+///
+/// An [`exempt`](BackpressureLayer::exempt) closure may be asked twice: before a request was read, without an [`Asked`](super::Asked), and
+/// after.
 ///
 /// # Metrics
 ///

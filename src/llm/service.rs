@@ -132,6 +132,7 @@ impl Entrance {
             hides_usage,
             begun: AtomicBool::new(false),
             cost: self.cost(&head, &asked, output),
+            others: head.extensions.get().cloned(),
             asked,
         });
         head.extensions.insert(call.asked.clone());

@@ -30,7 +30,6 @@ use super::{
     stream::{Cut, More, Stream},
 };
 use crate::{
-    Charge,
     limit::Outcome,
     protocol::{is_event_stream, retry_after},
 };
@@ -77,7 +76,7 @@ where
             let state = State::Passing(self.inner.call(request));
             return UpstreamFuture { state };
         };
-        let charge = extensions.get::<Charge>().cloned();
+        let charge = call.own(extensions.get());
         // First, so that whatever happens in the call is accounted for.
         let account = Account::open(self.shared.clone(), call, charge);
         let future = self.inner.call(request);

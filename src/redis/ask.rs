@@ -75,7 +75,10 @@ impl SharedRate {
                     }
                 }
                 // Others were answered meanwhile: it is not the store that is slow, the line before it is long.
-                Err(_) if line.is_some_and(|(before, line)| line.answers() != before) => {
+                Err(_)
+                    if !core.health.is_down()
+                        && line.is_some_and(|(before, line)| line.answers() != before) =>
+                {
                     let short = Short::Wait(core.timeout);
                     return (By::Lease, Decision::Short { short, quota: None });
                 }
@@ -205,6 +208,8 @@ impl SharedRate {
         let now = self.core.clock.now();
         let found = memory.lease(|lease| match lease.take(costs) {
             Some(taken) => Some(Ok(taken)),
+            // What the store last said is no reason to refuse once it is lost.
+            None if self.core.health.is_down() => None,
             None => lease.refused(came, now, costs).map(Err),
         })?;
         Some(match found {

@@ -1,7 +1,10 @@
 //! What all keys of one shared rate have in common.
 
 use std::{
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,9 @@ const KEEP_DEBT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// In seconds: how long no request was for a key that holds something else, before it is worth to be said once more.
+const QUIET: u64 = 60;
+
 pub(super) struct Core {
     pub(super) name: String,
     pub(super) store: Arc<dyn Store>,
@@ -39,6 +45,8 @@ pub(super) struct Core {
     pub(super) lease: Option<f64>,
     pub(super) clock: Clock,
     pub(super) health: Health,
+    /// When a request last found such a key, in seconds, and [`QUIET`] more.
+    key_failed: AtomicU64,
     pub(super) recording: Recording,
     pub(super) memories: Memories,
     /// The one memory of all keys that there is no room for.
@@ -68,6 +76,7 @@ impl Core {
             lease: None,
             clock: Clock::new(),
             health: Health::new(),
+            key_failed: AtomicU64::new(0),
             recording: Recording::default(),
             memories: Memories::new(),
             crowd: Arc::default(),
@@ -158,9 +167,18 @@ impl Core {
     /// The store has answered with an error.
     pub(super) fn failed(self: &Arc<Self>, keys: &Keys, error: &RedisError) {
         if is_of_one_key(error) {
-            events::key_failed(&self.name, &keys[0], &error.to_string());
+            self.key_failed();
         } else {
             self.lost(keys, &error.to_string());
+        }
+    }
+
+    /// Each request for such a key finds it out; it is said once until a minute has passed without one.
+    fn key_failed(&self) {
+        let now = self.clock.now().as_secs() + QUIET;
+        let last = self.key_failed.swap(now, Ordering::Relaxed);
+        if now.saturating_sub(last) >= QUIET {
+            events::key_failed(&self.name);
         }
     }
 

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!         a call fails or is late
-//!   up ─────────────────────────────► down ◄─┐ no answer: again in a while
+//!   up ─────────────────────────────► down ◄─┐ no answer, or an error: again in a while
 //!    ▲                                  │    │
-//!    └──────── a probe is answered ─────┴────┘
+//!    └──────── a probe has written ─────┴────┘
 //! ```
 //!
 //! While it is down nobody asks and nobody waits: requests are decided by the policy at once. One small task probes whether it can

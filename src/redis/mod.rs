@@ -283,7 +283,7 @@ impl SharedRate {
 
     /// Gives back all that was leased and is not spent, for all keys. Ready when the store knows, or after the timeout.
     ///
-    /// While the store is lost nothing is sent, but it is if the store is found again within a minute. What was sent and got no
+    /// While the store is lost, what is to go back is kept, and sent if the store is found again within a minute. What was sent and got no
     /// answer is not sent again: in doubt it counts as spent.
     ///
     /// For the end of a process. The rate can still be used afterwards.

@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
+    gate::clock::Clock,
     limit::Outcome,
-    rate::{AdaptiveRate, TokenBucket},
+    rate::{AdaptiveRate, SlidingWindow, TokenBucket},
 };
 
 const NOW: Duration = Duration::from_secs(1);
@@ -193,4 +194,22 @@ fn a_demand_is_made_to_fit_whatever_it_costs_and_however_little_is_left() {
         let fits = room.at_most(NOW, Demand::of(u64::MAX)).cost();
         assert!(expected.contains(&fits), "{nth}: {fits}");
     }
+}
+
+/// A key's rate is made later than the ceiling, by whose time it is asked.
+#[cfg(feature = "llm")]
+#[test]
+fn what_fits_is_asked_at_the_time_of_the_rate() {
+    let mut room = Room::new(1);
+    let window = SlidingWindow::new(10, Duration::from_secs(10));
+    room.add(Box::new(window), false).unwrap();
+    let older = Clock::new().born();
+    room.measure_from(older + Duration::from_secs(3600));
+    room.measure_from(older);
+    let now = Duration::from_secs(3601);
+    assert_eq!(room.at_most(now, Demand::of(20)), Demand::of(10));
+    room.try_take(Turn::Open, now, Demand::of(10)).unwrap();
+    assert_eq!(room.at_most(now, Demand::of(1)), Demand::of(1));
+    room.settle(now, now, Demand::of(10), Demand::of(1));
+    assert_eq!(room.check_rates(now, Demand::of(9)), Ok(()));
 }

@@ -44,7 +44,8 @@ use crate::{
 ///
 /// A rate that does not adapt paces as well: a [`TokenBucket`] where a burst is to be spread, a
 /// [`SlidingWindow`](crate::rate::SlidingWindow) where somebody counts windows, or a [`Rate`] of your own. It is then the same
-/// for all streams of the controller, which share it. One that panics is not asked again, and lets everything through.
+/// for all streams of the controller, which share it. One that panics is not
+/// asked again by the stream in which it did, and lets everything through there.
 ///
 /// # Examples
 ///

@@ -352,3 +352,41 @@ fn a_runtime_that_goes_with_a_panic_is_not_taken_for_one_without_a_timer() {
         assert!(refused.to_string().contains("did not come"), "{refused}");
     });
 }
+
+/// One thread waits by itself where another had a runtime, which is no more.
+#[test]
+fn who_waits_without_a_runtime_is_not_woken_in_vain_for_one_that_has_ended() {
+    struct Counts(AtomicUsize);
+    impl std::task::Wake for Counts {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    let layer = BackpressureLayer::block(1)
+        .max_wait(Duration::from_secs(60))
+        .plain();
+    let service = layer.layer(service_fn(|n: u32| async move {
+        Ok::<_, std::convert::Infallible>(n)
+    }));
+    let mut holder = service.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        holder.ready().await.unwrap();
+        assert!(poll!(service.clone().ready()).is_pending());
+    });
+    drop(runtime);
+    let counts = Arc::new(Counts(AtomicUsize::new(0)));
+    let waker = std::task::Waker::from(Arc::clone(&counts));
+    let mut cx = std::task::Context::from_waker(&waker);
+    let mut waits = service.clone();
+    for _ in 0..100 {
+        assert!(Service::<u32>::poll_ready(&mut waits, &mut cx).is_pending());
+    }
+    assert!(counts.0.load(SeqCst) <= 1, "{:?}", counts.0);
+    drop(holder);
+    assert!(Service::<u32>::poll_ready(&mut waits, &mut cx).is_ready());
+}

@@ -2,9 +2,12 @@
 
 use std::{io, time::Duration};
 
-use http_body_util::BodyExt;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use tower::{Layer, ServiceExt, service_fn};
 use tower_backpressure::{
-    Rejected,
+    BackpressureLayer, Charge, Rejected,
     llm::{Learned, Weights},
     rate::TokenBucket,
 };
@@ -189,6 +192,23 @@ async fn a_demand_of_somebody_else_is_settled_by_nobody_here() {
         request.extensions_mut().insert(demand);
         text(bench.ask(request).await).await;
         assert_eq!(bench.seen()[0].charge().get(), 7);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_charge_of_an_outer_layer_is_settled_by_nobody_here() {
+    for exempt in [false, true] {
+        let bench = Bench::over(move |gate| gate.exempt(move |_| exempt), |layer| layer);
+        bench.answers(Script::new(&[TOKEN, USAGE, DONE]).streamed());
+        let outer = BackpressureLayer::rate(TokenBucket::per_second(100)).cost(|_| 7);
+        let charge = std::sync::OnceLock::new();
+        let inner = service_fn(async |request: Request<_>| {
+            let _ = charge.set(request.extensions().get::<Charge>().unwrap().clone());
+            text(bench.ask(request).await).await;
+            Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::default()))
+        });
+        outer.layer(inner).oneshot(asks_for_stream()).await.unwrap();
+        assert_eq!(charge.get().unwrap().get(), 7, "exempt: {exempt}");
     }
 }
 

@@ -180,6 +180,11 @@ async fn a_full_gate_in_the_shadow_and_an_exempt_request_are_read() {
         let model = tower::service_fn(|_: Request<_>| async {
             Ok::<_, io::Error>(Response::new(Full::<Bytes>::default()))
         });
+        let hangs = tower::service_fn(|_: Request<_>| {
+            std::future::pending::<Result<Response<Full<Bytes>>, io::Error>>()
+        });
+        let mut first = Box::pin(layer.layer(hangs).oneshot(asks_for_stream()));
+        assert!(futures_util::poll!(first.as_mut()).is_pending());
         let answer = layer.layer(model).oneshot(asks_for_stream()).await.unwrap();
         drop(layer.drain(SECOND));
         let second = layer.layer(model).oneshot(asks_for_stream()).await.unwrap();

@@ -206,7 +206,7 @@ async fn demand_of_twice_the_limit_is_not_taken_for_a_store_that_is_lost() {
     // Some come back in each round trip, so that the store is never quite empty.
     let connection = server.far_connection(Duration::from_millis(2)).await;
     let rate = SharedRate::new(connection, "a", budget, OnUnavailable::Admit)
-        .timeout(Duration::from_millis(200))
+        .timeout(Duration::from_secs(2))
         .lease(0.1);
     let let_in = Arc::new(AtomicU64::new(0));
     let mut requests = Vec::new();
