@@ -91,13 +91,12 @@ impl Gate {
     /// The usher has gone, with its runtime or because that has no timer.
     pub(super) fn usher_lost(self: &Arc<Self>, no_timer: bool) {
         self.no_timer.fetch_or(no_timer, Ordering::Relaxed);
-        let useless = {
+        let _useless = {
             let mut line = lock(&self.queue);
             line.usher_due = None;
             // Or another would be sent there at once, and come back at once.
             line.runtime.take()
         };
-        drop(useless);
         self.call_all();
     }
 

@@ -84,9 +84,9 @@ pub(crate) struct Settings {
     pub(crate) remote: Option<Arc<dyn RemoteRate>>,
 }
 
-/// Laid out so that what every request writes comes first, and what requests only read comes after it. A cache line that two threads write goes to and fro between them, so that
-/// one is better than two; and of gates for thousands of keys a line is soon gone.
-#[repr(C)]
+/// Laid out so that all that requests write is on one cache line, which goes to and fro between the threads that do, and what they
+/// only read on the next.
+#[repr(C, align(64))]
 pub struct Gate {
     /// Of those who may let somebody in.
     holders: AtomicU64,
