@@ -105,8 +105,8 @@ impl Gate {
         self.room.slots.try_take(turn).ok()
     }
 
-    /// Turns a request away that would be refused now whatever it asks for, before anybody reads what that is. Whoever is not turned away
-    /// is not counted.
+    /// Turns a request away that would be refused now whatever it asks for, before anybody reads what that is. Whoever is not
+    /// turned away is not counted.
     #[cfg(feature = "llm")]
     pub(crate) fn turn_away(&self) -> Option<Rejected> {
         let word = self.room.slots.look(Turn::AfterTheQueue).err()?;

@@ -17,12 +17,13 @@ use crate::{
 /// What a request was charged, to be corrected once it is known what it really cost.
 ///
 /// A request whose cost differs from others' (by `.cost(f)` or a [`Demand`]) is charged when it is let in. What is known only
-/// later, such as the tokens that a model produced, is said here: the layer puts a `Charge` into the extensions of such a request.
-/// When the response has ended, was dropped or failed, the rates are settled with what was said last: what is missing is
-/// owed, and is worked off before anybody else is let in; what was too much is given back. A correction that comes even later
-/// counts at once, but not where a rate is shared by many machines. Left alone, the charge stays what it was, also if the caller leaves: the work was begun.
-/// A request that is exempt has none. Of several layers that charge, one inside the other, it is the innermost's, and what the others
-/// were told to reserve stays so. One that only the shadow lets in has one that settles nothing.
+/// later, such as the tokens that a model produced, is said here: the layer puts a `Charge` into the extensions of such a
+/// request. When the response has ended, was dropped or failed, the rates are settled with what was said last: what is missing
+/// is owed, and is worked off before anybody else is let in; what was too much is given back. A correction that comes even
+/// later counts at once, but not where a rate is shared by many machines. Left alone, the charge stays what it was, also if the
+/// caller leaves: the work was begun. A request that is exempt has none. Of several layers that charge, one inside the other,
+/// it is the innermost's, and what the others were told to reserve stays so. One that only the shadow lets in has one that
+/// settles nothing.
 ///
 /// ```
 /// use axum::Extension;

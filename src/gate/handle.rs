@@ -42,8 +42,8 @@ impl Handle {
         self.gate.settings.name.as_str()
     }
 
-    /// A handle on the gate of one key of `.per_key(..)`; this one shows the sum of all. `None` for a key that has no gate
-    /// now: none of its requests has come, or not for a while. As long as the handle is kept the key's gate is, too, and so is what was
+    /// A handle on the gate of one key of `.per_key(..)`; this one shows the sum of all. `None` for a key that has no gate now:
+    /// none of its requests has come, or not for a while. As long as the handle is kept the key's gate is, too, and so is what was
     /// set on it. `K` is what the closure of `per_key` gives; any other type finds nothing.
     pub fn key<K: 'static>(&self, key: &K) -> Option<Handle> {
         self.gate.keys()?.find(key).map(Handle::new)

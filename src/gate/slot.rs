@@ -21,8 +21,8 @@ use crate::{
     room::Full,
 };
 
-/// A slot that was taken for a call whose service is being readied. Dropping it gives the slot back as if nothing had been. It borrows
-/// the gate, as [`Begun`] does and for the same reason.
+/// A slot that was taken for a call whose service is being readied. Dropping it gives the slot back as if nothing had been. It
+/// borrows the gate, as [`Begun`] does and for the same reason.
 pub(crate) struct Claim<'a> {
     gate: &'a Holder,
     /// 0 once it is in other hands.
@@ -64,8 +64,8 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// A slot that was taken for the call that is being made. Dropping it, as happens if the service panics in its `call`, gives the slot
-/// back.
+/// A slot that was taken for the call that is being made. Dropping it, as happens if the service panics in its `call`, gives
+/// the slot back.
 ///
 /// It borrows the gate, so that all of it stays in registers, and the [`Permit`] is made where it is to be kept. A permit that
 /// is moved right after it was made is read in wider parts than it was written in, which stalls for longer than all the rest

@@ -92,13 +92,13 @@ impl BackpressureLayer<Http> {
     ///
     /// The gate of this layer is the ceiling over all keys: a request is let in when its key and the ceiling let it in, and refused
     /// by either it spends nothing of the other. The ceiling is asked last, when the call is about to begin, and has nobody wait.
-    /// [`handle`](Self::handle) and the metrics show the sum of all keys, and [`Handle::key`](crate::Handle::key) one of them; no metric
-    /// has a label for the key, and limits and rates of single keys are not reported.
+    /// [`handle`](Self::handle) and the metrics show the sum of all keys, and [`Handle::key`](crate::Handle::key) one of them; no
+    /// metric has a label for the key, and limits and rates of single keys are not reported.
     ///
-    /// Gates are held for [`max_keys`](Self::max_keys) keys. For more, those are forgotten that have nobody in flight or waiting and
-    /// whose rates owe nothing and are full again, so that nobody gains by being forgotten; an adaptive limit begins anew. Of 16 keys that are
-    /// looked at in turn one usually is such a key. If none is, the newcomers share one more gate, made for the first of them, until
-    /// there is a place.
+    /// Gates are held for [`max_keys`](Self::max_keys) keys. For more, those are forgotten that have nobody in flight or waiting
+    /// and whose rates owe nothing and are full again, so that nobody gains by being forgotten; an adaptive limit begins anew. Of
+    /// 16 keys that are looked at in turn one usually is such a key. If none is, the newcomers share one more gate, made for the
+    /// first of them, until there is a place.
     ///
     /// ```
     /// use tower_backpressure::{BackpressureLayer, rate::TokenBucket};

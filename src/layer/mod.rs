@@ -200,8 +200,8 @@ impl<P> BackpressureLayer<P> {
         Handle::new(self.gate.clone())
     }
 
-    /// For how many keys of `.per_key(..)` a gate is held at most. Default: 10 000. Each takes some 1.4 kB, one with an adaptive limit 5 kB more, beside the key
-    /// itself. Without effect where there are no keys.
+    /// For how many keys of `.per_key(..)` a gate is held at most. Default: 10 000. Each takes some 1.4 kB, one with an adaptive
+    /// limit 5 kB more, beside the key itself. Without effect where there are no keys.
     ///
     /// # Panics
     ///

@@ -169,8 +169,8 @@ impl BackpressureLayer {
     /// `redis::SharedRate`; the next one is refused as by [`rate`](Self::rate).
     ///
     /// It is asked for each request once all that is here has room, and what was taken here goes back if it refuses. The call waits
-    /// for the answer, which takes as long as the shared rate says and no longer. With [`wait`](Self::wait) a local rate or limit beside
-    /// it still paces; over the shared one requests are refused in any case.
+    /// for the answer, which takes as long as the shared rate says and no longer. With [`wait`](Self::wait) a local rate or limit
+    /// beside it still paces; over the shared one requests are refused in any case.
     pub fn shared_rate(rate: impl RemoteRate) -> Self {
         Self::new(MAX_LIMIT, "shared_rate", Strategy::DropNewest, 0, None).and_shared_rate(rate)
     }

@@ -115,8 +115,9 @@ pub trait Limit: Send + 'static {
 pub struct Sample {
     /// When the sample was taken, as the time since the gate was made.
     pub at: Duration,
-    /// From admission to the response's head or, for streams, to its first frame. Time spent waiting for admission is
-    /// not in it; what a service knows better it says in a `Report`. For [`Outcome::Cancelled`] it is a lower bound: the answer would have taken at least that long.
+    /// From admission to the response's head or, for streams, to its first frame. Time spent waiting for admission is not in it;
+    /// what a service knows better it says in a `Report`. For [`Outcome::Cancelled`] it is a lower bound: the answer would have
+    /// taken at least that long.
     pub latency: Duration,
     /// How many requests were in flight when this one was admitted, itself included.
     pub in_flight: usize,

@@ -12,8 +12,8 @@ use super::{piece::Piece, stream::Stream};
 
 /// The body of an answer that passed an [`LlmLayer`](super::LlmLayer).
 ///
-/// A streamed answer goes out event by event, in the bytes in which it came, but for the usage that the client did not ask for. Dropping
-/// the body drops that of the service behind, and charges what was streamed until then.
+/// A streamed answer goes out event by event, in the bytes in which it came, but for the usage that the client did not ask for.
+/// Dropping the body drops that of the service behind, and charges what was streamed until then.
 #[pin_project]
 pub struct AnswerBody<R> {
     #[pin]

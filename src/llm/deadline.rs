@@ -25,8 +25,8 @@ pub fn deadline(headers: &HeaderMap) -> Option<Duration> {
     [read, whole, grpc].into_iter().flatten().min()
 }
 
-/// Which retry this is by the client's own count (`x-stainless-retry-count`): 0 for the first attempt, 255 for 255 and more. `None`
-/// where it does not say.
+/// Which retry this is by the client's own count (`x-stainless-retry-count`): 0 for the first attempt, 255 for 255 and more.
+/// `None` where it does not say.
 pub fn retry_count(headers: &HeaderMap) -> Option<u8> {
     let count = headers.get(RETRY_COUNT)?.to_str().ok()?.trim();
     let is_number = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());

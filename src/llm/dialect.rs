@@ -63,9 +63,9 @@ where
     move |asked, rejected| classify(asked).refuse(asked, rejected)
 }
 
-/// Says when to come back, so that every SDK does: `Retry-After` in whole seconds and `retry-after-ms`, spread by up to 25 % upwards so
-/// that callers told the same do not come back together, between 1 ms and 60 s. A wait above 60 s, which some SDKs shorten to
-/// half a second, is told as it is, with `x-should-retry: false`.
+/// Says when to come back, so that every SDK does: `Retry-After` in whole seconds and `retry-after-ms`, spread by up to 25 %
+/// upwards so that callers told the same do not come back together, between 1 ms and 60 s. A wait above 60 s, which some SDKs
+/// shorten to half a second, is told as it is, with `x-should-retry: false`.
 pub fn hint(headers: &mut HeaderMap, retry_after: Duration) {
     put_hint(headers, Some(millis(spread(retry_after))));
 }

@@ -1,8 +1,8 @@
 //! Sees at once what nearly every event of a streamed answer is: a word or two, and nothing else that matters.
 //!
-//! To look into each level of JSON is to read the inner ones over and over. This goes over the whole once, and knows one thing only.
-//! Whatever is not quite as it expects, it leaves to those who know everything: a report or a failure among the members, a name with
-//! an escaped letter, a fault. So it need not know what other events mean, only that this is none of them.
+//! To look into each level of JSON is to read the inner ones over and over. This goes over the whole once, and knows one thing
+//! only. Whatever is not quite as it expects, it leaves to those who know everything: a report or a failure among the members,
+//! a name with an escaped letter, a fault. So it need not know what other events mean, only that this is none of them.
 
 use std::ops::Range;
 
@@ -234,9 +234,9 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Where the first byte is that is special in a string: its end, the beginning of what is escaped, and what may not be there. Eight at a
-/// time: a byte is found where a borrow reaches its highest bit, which is right for the lowest one that is found ("Determine if a word has
-/// a byte less than n", Anderson, "Bit Twiddling Hacks").
+/// Where the first byte is that is special in a string: its end, the beginning of what is escaped, and what may not be there.
+/// Eight at a time: a byte is found where a borrow reaches its highest bit, which is right for the lowest one that is found
+/// ("Determine if a word has a byte less than n", Anderson, "Bit Twiddling Hacks").
 #[inline]
 pub(super) fn special(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;

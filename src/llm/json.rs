@@ -1,5 +1,5 @@
-//! Looks at single members of a JSON document where they stand, without making a tree of it: each level that is looked into is read
-//! once more, nothing is kept, and what is not looked into may be nested as deep as it likes.
+//! Looks at single members of a JSON document where they stand, without making a tree of it: each level that is looked into is
+//! read once more, nothing is kept, and what is not looked into may be nested as deep as it likes.
 
 use std::{borrow::Cow, fmt};
 

@@ -1,20 +1,21 @@
 //! What answers really use, learned.
 //!
-//! A client that sends `max_tokens: 32000` gets 300, as a rule. Who reserves what it allows for lets a hundredth of the traffic through
-//! that a budget has room for; who reserves nothing spends the budget several times over before the first answer has ended. So that
-//! is reserved which nine in ten answers of this key and model do not exceed.
+//! A client that sends `max_tokens: 32000` gets 300, as a rule. Who reserves what it allows for lets a hundredth of the traffic
+//! through that a budget has room for; who reserves nothing spends the budget several times over before the first answer has
+//! ended. So that is reserved which nine in ten answers of this key and model do not exceed.
 //!
 //! # How it is learned
 //!
-//! For each pair a histogram whose buckets grow by √2, from one token to a million: 41 weights. A quantile is interpolated within its
-//! bucket, and so is never off by more than 41 %, usually by a few (the idea of DDSketch: Masson, Rim, Lee, "DDSketch: a fast and
-//! fully-mergeable quantile sketch with relative-error guarantees", VLDB 2019). With each answer all older weights shrink by
-//! 1/200 (exponential decay as in Cormode, Shkapenyuk, Srivastava, Xu, "Forward decay", ICDE 2009, counted in answers since
-//! there is no clock here), so that the estimate stands on the last few hundred answers and follows a change within those.
+//! For each pair a histogram whose buckets grow by √2, from one token to a million: 41 weights. A quantile is interpolated
+//! within its bucket, and so is never off by more than 41 %, usually by a few (the idea of DDSketch: Masson, Rim, Lee,
+//! "DDSketch: a fast and fully-mergeable quantile sketch with relative-error guarantees", VLDB 2019). With each answer all
+//! older weights shrink by 1/200 (exponential decay as in Cormode, Shkapenyuk, Srivastava, Xu, "Forward decay", ICDE 2009,
+//! counted in answers since there is no clock here), so that the estimate stands on the last few hundred answers and follows a
+//! change within those.
 //!
-//! P² (Jain, Chlamtac, "The P² algorithm for dynamic calculation of quantiles", CACM 1985) needs but five numbers, and was rejected: it
-//! weighs the first answer as much as the last, cannot be merged or seeded, and goes astray on the mixtures that tokens of answers
-//! are.
+//! P² (Jain, Chlamtac, "The P² algorithm for dynamic calculation of quantiles", CACM 1985) needs but five numbers, and was
+//! rejected: it weighs the first answer as much as the last, cannot be merged or seeded, and goes astray on the mixtures that
+//! tokens of answers are.
 //!
 //! What nobody has seen begins with what is known above it: a new key of a known model with the model's distribution, worth three
 //! answers; a new model with [`prior`](Learned::prior).

@@ -1,11 +1,11 @@
 //! For services and proxies before LLMs that speak as OpenAI's and Anthropic's APIs do.
 //!
-//! An answer of an LLM goes on for minutes, and one prompt costs a thousand times another. How it went stands in its body, not in its
-//! head: what it cost in the last event, that it failed in an event behind a status of 200, where no client retries. And what
-//! clients do when they are refused hangs on words in their own dialect. A layer that sees heads alone knows none of that.
+//! An answer of an LLM goes on for minutes, and one prompt costs a thousand times another. How it went stands in its body, not
+//! in its head: what it cost in the last event, that it failed in an event behind a status of 200, where no client retries. And
+//! what clients do when they are refused hangs on words in their own dialect. A layer that sees heads alone knows none of that.
 //!
-//! [`LlmLayer`] does: a [`BackpressureLayer`](crate::BackpressureLayer) goes in, and what comes out reads requests and answers on both
-//! sides of it.
+//! [`LlmLayer`] does: a [`BackpressureLayer`](crate::BackpressureLayer) goes in, and what comes out reads requests and answers
+//! on both sides of it.
 //!
 //! ```
 //! use tower_backpressure::{BackpressureLayer, limit::Aimd, llm::LlmLayer};
@@ -16,8 +16,8 @@
 //!
 //! # What it is made of
 //!
-//! What reads and says is here by itself as well, as plain values: no clock, no task, nothing that waits. Bodies pass by untouched; the
-//! readers look on and keep little, whatever they are sent.
+//! What reads and says is here by itself as well, as plain values: no clock, no task, nothing that waits. Bodies pass by
+//! untouched; the readers look on and keep little, whatever they are sent.
 //!
 //! | question | answer |
 //! |---|---|

@@ -2,30 +2,31 @@
 //!
 //! # What goes wrong otherwise
 //!
-//! A prompt of 85 000 tokens takes two seconds to read on hardware that reads one of 1000 in 30 ms. A limit that is told two seconds
-//! takes them for congestion and falls, though fewer requests at once would not have made that prompt any shorter.
+//! A prompt of 85 000 tokens takes two seconds to read on hardware that reads one of 1000 in 30 ms. A limit that is told two
+//! seconds takes them for congestion and falls, though fewer requests at once would not have made that prompt any shorter.
 //!
 //! # How it works
 //!
-//! From the last 64 requests it is known what an *ordinary* one is: the median size, and the median latency of those up to that size.
-//! What a token beyond that takes is learned from the last 64 requests of more than twice the ordinary size: the line through the
-//! ordinary request from which the sum of the distances is least, whose slope is the median of all slopes, weighted by size. So the
-//! longest prompts have the most to say, and no single one that hung moves it.
+//! From the last 64 requests it is known what an *ordinary* one is: the median size, and the median latency of those up to that
+//! size. What a token beyond that takes is learned from the last 64 requests of more than twice the ordinary size: the line
+//! through the ordinary request from which the sum of the distances is least, whose slope is the median of all slopes, weighted
+//! by size. So the longest prompts have the most to say, and no single one that hung moves it.
 //!
 //! ```text
 //! expected = ordinary latency + time per token · (size − ordinary size)
 //! normal   = latency · ordinary latency / expected          between the ordinary latency and the latency itself
 //! ```
 //!
-//! The latency is scaled and not cut: an error in the time per token, multiplied by 84 000 tokens and subtracted, would be larger than
-//! any congestion; as a factor it stays the small factor it is. A request that took twice what is expected of its size counts as
-//! twice an ordinary latency. Requests of ordinary size are not touched at all, so that congestion can hide behind no
-//! model; and nothing is ever made to look faster than an ordinary request, lest the limit take that for its goal.
+//! The latency is scaled and not cut: an error in the time per token, multiplied by 84 000 tokens and subtracted, would be
+//! larger than any congestion; as a factor it stays the small factor it is. A request that took twice what is expected of its
+//! size counts as twice an ordinary latency. Requests of ordinary size are not touched at all, so that congestion can hide
+//! behind no model; and nothing is ever made to look faster than an ordinary request, lest the limit take that for its goal.
 //!
-//! A service that reads prompts one after the other makes short ones wait behind a very long one, and fewer requests at once would not
-//! have helped them either. So what is more than eight times the ordinary size casts a *shadow*: its tokens are added to the
-//! size of those that arrive behind it. The shadow lasts for twice the time that it should take to read it, since those that wait
-//! meanwhile are in the way of others for as long again at most, and fades evenly: a request that hangs excuses nobody for long.
+//! A service that reads prompts one after the other makes short ones wait behind a very long one, and fewer requests at once
+//! would not have helped them either. So what is more than eight times the ordinary size casts a *shadow*: its tokens are added
+//! to the size of those that arrive behind it. The shadow lasts for twice the time that it should take to read it, since those
+//! that wait meanwhile are in the way of others for as long again at most, and fades evenly: a request that hangs excuses
+//! nobody for long.
 
 use std::{collections::VecDeque, time::Duration};
 

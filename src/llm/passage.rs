@@ -9,8 +9,8 @@ use super::{Dialect, Kind, Meaning, event::text, pattern::Pattern, sse::Reader};
 /// How much of an event is held until its end has come. The rest of one that is longer passes as it comes.
 const HELD: usize = 64 * 1024;
 
-/// Reads a stream on its way. Bytes go out as they came in, but for an event that is to be hidden; each event goes out when its end has
-/// come, so that another could follow it at any time.
+/// Reads a stream on its way. Bytes go out as they came in, but for an event that is to be hidden; each event goes out when its
+/// end has come, so that another could follow it at any time.
 #[derive(Debug)]
 pub(super) struct Passage {
     dialect: Dialect,

@@ -1,7 +1,7 @@
 //! Sees that an event is the last one over again, with another word in it.
 //!
-//! That is what nearly all events of a streamed answer are: some 300 bytes around a word or two, the same ones each time. Whoever has
-//! read one of them need not read the next, only compare it.
+//! That is what nearly all events of a streamed answer are: some 300 bytes around a word or two, the same ones each time.
+//! Whoever has read one of them need not read the next, only compare it.
 
 use std::{ops::Range, str};
 

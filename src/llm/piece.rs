@@ -16,8 +16,8 @@ use super::{
 };
 use crate::limit::Outcome;
 
-/// An answer in one piece. It is collected, so that whatever goes wrong on the way is told by a status; one that is too long for that
-/// is read as it passes.
+/// An answer in one piece. It is collected, so that whatever goes wrong on the way is told by a status; one that is too long
+/// for that is read as it passes.
 #[pin_project(PinnedDrop)]
 pub(super) struct Piece<R> {
     #[pin]

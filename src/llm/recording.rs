@@ -1,7 +1,7 @@
 //! What a layer reports through the `metrics` facade.
 //!
-//! Each look-up costs some 100 ns, of which a request causes half a dozen: nothing beside an answer that takes seconds. So no handle
-//! is kept, and a recorder that is installed later is seen at once.
+//! Each look-up costs some 100 ns, of which a request causes half a dozen: nothing beside an answer that takes seconds. So no
+//! handle is kept, and a recorder that is installed later is seen at once.
 
 use std::{
     sync::{

@@ -64,8 +64,8 @@ impl Asked {
         }
     }
 
-    /// The name of the model; empty where there is none, or one of more than 128 bytes. Clients can write here what they like: it is no
-    /// label for a metric.
+    /// The name of the model; empty where there is none, or one of more than 128 bytes. Clients can write here what they like: it
+    /// is no label for a metric.
     pub fn model(&self) -> &str {
         &self.model
     }

@@ -10,8 +10,8 @@ use pin_project::pin_project;
 
 use super::answer::whole_data;
 
-/// The body of a request as the service behind an [`LlmLayer`](super::LlmLayer) gets it: in one piece where it asks for an answer of a
-/// model, as it comes otherwise.
+/// The body of a request as the service behind an [`LlmLayer`](super::LlmLayer) gets it: in one piece where it asks for an
+/// answer of a model, as it comes otherwise.
 #[pin_project]
 pub struct RequestBody<B> {
     #[pin]

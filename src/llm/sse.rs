@@ -1,8 +1,8 @@
 //! Reads server-sent events as they pass by (WHATWG HTML, section 9.2.6, "Interpreting an event stream").
 //!
-//! Chunks of a body end anywhere: in the middle of an event, of a line's end, of a letter. A reader that looks at each chunk by itself
-//! misses the one event that mattered, and one that keeps what it has not understood yet grows with whatever it is sent. This one
-//! keeps at most what one event may have, passes over what is beyond, and goes on.
+//! Chunks of a body end anywhere: in the middle of an event, of a line's end, of a letter. A reader that looks at each chunk by
+//! itself misses the one event that mattered, and one that keeps what it has not understood yet grows with whatever it is sent.
+//! This one keeps at most what one event may have, passes over what is beyond, and goes on.
 
 use std::{fmt, mem};
 

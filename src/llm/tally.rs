@@ -1,7 +1,7 @@
 use super::{Kind, Meaning, Reported, Usage, text::tokens_of};
 
-/// What one answer has used until now: as the provider reports it, and estimated where it does not, so that a client that leaves in
-/// the middle is charged for what was streamed.
+/// What one answer has used until now: as the provider reports it, and estimated where it does not, so that a client that
+/// leaves in the middle is charged for what was streamed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     estimated_prompt: u64,

@@ -11,9 +11,9 @@ const OF_CHOICE: u64 = 3;
 /// The level from which on there is text of the answer: a choice, a message, a block. Above are names and numbers.
 const OF_ANSWER: u64 = 3;
 
-/// Reads an answer that comes as one JSON document, chunk by chunk and without keeping it: of its outermost members only `usage` and
-/// `error` are kept, each up to 16 KiB, and an `error` in place of the first choice. Whether the document is well-formed is the client's
-/// business.
+/// Reads an answer that comes as one JSON document, chunk by chunk and without keeping it: of its outermost members only
+/// `usage` and `error` are kept, each up to 16 KiB, and an `error` in place of the first choice. Whether the document is
+/// well-formed is the client's business.
 ///
 /// ```
 /// use tower_backpressure::llm::{Dialect, Tally, Whole};

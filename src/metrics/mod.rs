@@ -26,7 +26,8 @@ pub struct BackpressureMetrics {
     pub produced_count: u64,
     /// Requests whose permit has come back, however they ended.
     pub consumed_count: u64,
-    /// Completions per second (a stream completes when it ends), over a window of about one second; over a longer one where numbers are seldom looked at.
+    /// Completions per second (a stream completes when it ends), over a window of about one second; over a longer one where numbers
+    /// are seldom looked at.
     pub throughput_rate: f64,
     /// Episodes of being full. One begins with a request that finds no free slot, and is over once a request is let in
     /// with half of the limit free; two that begin within a second of each other count as one.

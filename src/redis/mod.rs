@@ -101,9 +101,9 @@ const LEASE_TERM: Duration = Duration::from_secs(1);
 /// # When the store does not answer
 ///
 /// A request waits for the store as long as [`timeout`](Self::timeout) at most. The first one that waited in vain, or got an
-/// error, is decided by what was chosen ([`OnUnavailable`]), and from then on all others are, at once and without asking. Meanwhile
-/// a task tries every 100 ms to write something, and as soon as it can the store decides again. What a hung store finds on its
-/// table when it comes back changes nothing: each call says until when somebody waits for it.
+/// error, is decided by what was chosen ([`OnUnavailable`]), and from then on all others are, at once and without asking.
+/// Meanwhile a task tries every 100 ms to write something, and as soon as it can the store decides again. What a hung store
+/// finds on its table when it comes back changes nothing: each call says until when somebody waits for it.
 ///
 /// Where it is one key that holds something else than a rate, its requests are decided by what was chosen, and no others.
 ///
@@ -283,8 +283,8 @@ impl SharedRate {
 
     /// Gives back all that was leased and is not spent, for all keys. Ready when the store knows, or after the timeout.
     ///
-    /// While the store is lost, what is to go back is kept, and sent if the store is found again within a minute. What was sent and got no
-    /// answer is not sent again: in doubt it counts as spent.
+    /// While the store is lost, what is to go back is kept, and sent if the store is found again within a minute. What was sent and
+    /// got no answer is not sent again: in doubt it counts as spent.
     ///
     /// For the end of a process. The rate can still be used afterwards.
     ///

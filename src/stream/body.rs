@@ -17,8 +17,8 @@ use super::{BoundedStream, Overflow};
 /// that the stream fills and does what it was told to do. (Room is what the two sockets and hyper's own buffer hold, some
 /// hundreds of kilobytes.) A reader that has gone drops the body, and with it the stream: every send fails from then on.
 ///
-/// Under `Fail` a stream that was full ends with an error, [`Overflow`], and hyper cuts the connection: to the client a response that
-/// lacks its end does not look like one that is complete.
+/// Under `Fail` a stream that was full ends with an error, [`Overflow`], and hyper cuts the connection: to the client a
+/// response that lacks its end does not look like one that is complete.
 ///
 /// # Examples
 ///

@@ -21,7 +21,8 @@ use crate::BackpressureMetrics;
 /// half as much as an item, and what matters is that a reader that never waits yields after some microseconds.
 const ITEMS_PER_UNIT: u64 = 32;
 
-/// What producers send and one reader reads, from [`BackpressureController::create_stream`](crate::BackpressureController::create_stream).
+/// What producers send and one reader reads, from
+/// [`BackpressureController::create_stream`](crate::BackpressureController::create_stream).
 ///
 /// It is a [`Stream`], and has the same as methods for who wants no adapters. It ends when every [`Sender`] has gone and
 /// what they sent has been read; as long as there never was one, it waits for the first. Dropping it is how a reader leaves:

@@ -319,8 +319,8 @@ impl Seen {
         self.due().saturating_sub(self.at)
     }
 
-    /// `due` with `cost` spent; as an error if there is not enough for it, and 0 if there never is. A full bucket has enough for whatever
-    /// is not above the burst.
+    /// `due` with `cost` spent; as an error if there is not enough for it, and 0 if there never is. A full bucket has enough for
+    /// whatever is not above the burst.
     #[inline]
     fn spent(self, cost: u64) -> Result<u64, u64> {
         let room = self.scale.room;
