@@ -36,23 +36,26 @@ pub fn short(decision: Decision) -> Short {
     }
 }
 
-/// What the store says is left.
-pub async fn remaining(rate: &SharedRate) -> u64 {
+/// What the store says is left, if it answers in time.
+async fn told(rate: &SharedRate) -> Option<u64> {
     match spend(rate, 0).await {
-        Decision::Admitted {
-            quota: Some(quota), ..
+        Decision::Admitted { quota, .. } | Decision::Short { quota, .. } => {
+            quota.map(|quota| quota.remaining)
         }
-        | Decision::Short {
-            quota: Some(quota), ..
-        } => quota.remaining,
+        Decision::Unavailable => None,
         other => panic!("{other:?}"),
     }
+}
+
+/// What the store says is left.
+pub async fn remaining(rate: &SharedRate) -> u64 {
+    told(rate).await.expect("the store is there")
 }
 
 /// Corrections travel by themselves, so the store is asked until it has heard.
 pub async fn becomes(rate: &SharedRate, expected: u64) {
     for _ in 0..500 {
-        if remaining(rate).await == expected {
+        if told(rate).await == Some(expected) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(4)).await;
