@@ -347,9 +347,11 @@ fn a_runtime_that_goes_with_a_panic_is_not_taken_for_one_without_a_timer() {
     assert!(panics.join().is_err());
     paused().block_on(async {
         holder.ready().await.unwrap();
+        let begin = Instant::now();
         let waits = tokio::time::timeout(Duration::from_secs(5), service.oneshot(2));
         let refused = waits.await.expect("`max_wait` ends").unwrap_err();
         assert!(refused.to_string().contains("did not come"), "{refused}");
+        assert!(begin.elapsed() < Duration::from_secs(2), "it ends in time");
     });
 }
 
