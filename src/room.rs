@@ -10,11 +10,10 @@ use tokio::time::Instant;
 
 use crate::{
     ConfigError, Demand, Reason,
-    contained::contained,
     limit::Sample,
-    rate::{Rate, Shift, Short},
+    rate::{Contained, Rate, Shift, Short},
     slots::{Slots, Turn, Word},
-    sync::{self, AtomicBool, Mutex, lock},
+    sync::{Mutex, lock},
 };
 
 /// In so many steps a demand is made to fit a rate, whatever it takes for a cost.
@@ -37,14 +36,12 @@ struct Rates {
     deciding: Mutex<()>,
 }
 
-/// A rate, and what keeps a gate whole if it panics: it is not asked again then, and lets everybody in.
 #[derive(Debug)]
 struct Kept {
-    rate: Box<dyn Rate>,
+    rate: Contained<Box<dyn Rate>>,
     /// From the gate's times to the rate's.
     shift: Shift,
     learns: bool,
-    broken: AtomicBool,
 }
 
 /// What stood in the way.
@@ -103,7 +100,7 @@ impl Room {
     /// Times are measured from when the gate was made, and it was at `born`.
     pub(crate) fn measure_from(&mut self, born: Instant) {
         for kept in self.rates.iter_mut().flat_map(|rates| &mut rates.list) {
-            if let Some(epoch) = kept.rate.epoch() {
+            if let Some(epoch) = kept.rate.get().epoch() {
                 kept.shift = epoch.shift(born);
             }
         }
@@ -127,7 +124,7 @@ impl Room {
 
     /// The rate in force, of the first.
     pub(crate) fn per_second(&self) -> Option<f64> {
-        self.rates().first()?.with(|rate| rate.per_second())
+        self.rates().first()?.rate.with(|rate| rate.per_second())
     }
 
     /// Changes the first rate.
@@ -280,8 +277,7 @@ impl Kept {
         Self {
             learns: rate.learns(),
             shift: Shift::default(),
-            rate,
-            broken: AtomicBool::new(false),
+            rate: Contained::new(rate),
         }
     }
 
@@ -289,7 +285,7 @@ impl Kept {
     fn at_most(&self, now: Duration, mut demand: Demand) -> Demand {
         // Where costs are in proportion to demands, the first step is enough.
         for _ in 0..STEPS {
-            let cost = self.with(|rate| rate.cost(&demand)).unwrap_or(0);
+            let cost = self.rate.with(|rate| rate.cost(&demand)).unwrap_or(0);
             let checked = self.at(now, |rate, now| rate.check(now, cost));
             let Some(Err(Short::Never { most })) = checked else {
                 break;
@@ -300,23 +296,10 @@ impl Kept {
         demand
     }
 
-    /// `None` if it has panicked, now or before.
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce(&dyn Rate) -> R) -> Option<R> {
-        if self.broken.load(sync::Ordering::Relaxed) {
-            return None;
-        }
-        let result = contained(|| f(&*self.rate));
-        if result.is_none() {
-            self.broken.store(true, sync::Ordering::Relaxed);
-        }
-        result
-    }
-
-    /// Likewise, at a time of the gate's.
+    /// What it says at a time of the gate's. `None` if it has panicked, now or before.
     #[inline]
     fn at<R>(&self, time: Duration, f: impl FnOnce(&dyn Rate, Duration) -> R) -> Option<R> {
-        self.with(|rate| f(rate, self.shift.of(time)))
+        self.rate.with(|rate| f(rate, self.shift.of(time)))
     }
 }
 

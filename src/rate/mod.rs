@@ -15,6 +15,7 @@
 //! nothing more until the window has passed.
 
 mod adaptive;
+mod contained;
 mod epoch;
 mod remote;
 mod requests;
@@ -26,7 +27,6 @@ use std::{fmt, time::Duration};
 
 use crate::{ConfigError, Demand, limit::Sample};
 
-pub(crate) use self::epoch::Shift;
 pub use self::{
     adaptive::AdaptiveRate,
     epoch::Epoch,
@@ -35,6 +35,7 @@ pub use self::{
     sliding_window::SlidingWindow,
     token_bucket::TokenBucket,
 };
+pub(crate) use self::{contained::Contained, epoch::Shift};
 
 /// Counts what starts per time, and says when there is room for more.
 ///

@@ -80,7 +80,10 @@ fn the_first_rate_is_the_one_that_is_changed() {
         .unwrap();
     room.set_per_second(NOW, 20.0);
     assert_eq!(room.per_second(), Some(20.0));
-    assert_eq!(room.rates()[1].with(|rate| rate.per_second()), Some(7.0));
+    assert_eq!(
+        room.rates()[1].rate.with(|rate| rate.per_second()),
+        Some(7.0)
+    );
 }
 
 #[test]
@@ -130,7 +133,7 @@ fn a_sample_moves_the_rates_that_learn_and_only_news_is_news() {
     take(&room, 1).unwrap();
     assert!(!room.observe(&sample(Outcome::Ignore)));
     assert!(room.observe(&sample(Outcome::Overload)));
-    let rate = |nth: usize| room.rates()[nth].with(|rate| rate.per_second());
+    let rate = |nth: usize| room.rates()[nth].rate.with(|rate| rate.per_second());
     assert_eq!(rate(0), Some(10.0), "it does not learn");
     assert!(rate(1) < Some(10.0) && rate(2) < Some(10.0));
 }

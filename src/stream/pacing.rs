@@ -4,9 +4,7 @@ use super::aimd::{Course, Settings};
 use crate::{
     ConfigError,
     config::at_least_one,
-    contained::contained,
-    rate::{Rate, Short, TokenBucket},
-    sync::{self, AtomicBool},
+    rate::{Contained, Rate, Short, TokenBucket},
 };
 
 /// How fast senders may send, under `Adaptive`.
@@ -204,9 +202,7 @@ fn validate(settings: &Settings) -> Result<(), ConfigError> {
 
 /// What one stream keeps to.
 pub(super) struct Pacer {
-    rate: Arc<dyn Rate>,
-    /// The rate has panicked, in the middle of what others count on. It is not asked again, and lets everything through.
-    broken: AtomicBool,
+    rate: Contained<Arc<dyn Rate>>,
     /// `None` if the rate does not follow the stream.
     course: Option<Course>,
 }
@@ -214,8 +210,7 @@ pub(super) struct Pacer {
 impl Pacer {
     fn new(rate: Arc<dyn Rate>, course: Option<Course>) -> Self {
         Self {
-            rate,
-            broken: AtomicBool::new(false),
+            rate: Contained::new(rate),
             course,
         }
     }
@@ -223,7 +218,7 @@ impl Pacer {
     pub(super) fn per_second(&self) -> f64 {
         match &self.course {
             Some(course) => course.rate(),
-            None => (self.with(|rate| rate.per_second())).unwrap_or(f64::INFINITY),
+            None => (self.rate.with(|rate| rate.per_second())).unwrap_or(f64::INFINITY),
         }
     }
 
@@ -237,14 +232,14 @@ impl Pacer {
         if let Some(course) = &mut self.course {
             if course.observe(now, level) {
                 let per_second = course.rate();
-                self.with(|rate| rate.set_per_second(now, per_second));
+                self.rate.with(|rate| rate.set_per_second(now, per_second));
             }
         }
     }
 
     /// Spends one item's worth, or says how much too early it is.
     pub(super) fn spend(&mut self, now: Duration) -> Result<(), Duration> {
-        let spent = self.with(|rate| rate.spend(now, 1)).unwrap_or(Ok(()));
+        let spent = self.rate.with(|rate| rate.spend(now, 1)).unwrap_or(Ok(()));
         if let Some(course) = &mut self.course {
             match spent {
                 Ok(()) => course.sent(),
@@ -256,18 +251,6 @@ impl Pacer {
             // Of a rate that lets nothing through.
             Short::Never { .. } => Duration::MAX,
         })
-    }
-
-    /// `None` if it has panicked, now or before.
-    fn with<R>(&self, f: impl FnOnce(&dyn Rate) -> R) -> Option<R> {
-        if self.broken.load(sync::Ordering::Relaxed) {
-            return None;
-        }
-        let result = contained(|| f(&*self.rate));
-        if result.is_none() {
-            self.broken.store(true, sync::Ordering::Relaxed);
-        }
-        result
     }
 }
 
