@@ -87,7 +87,6 @@ mod future;
 mod gate;
 #[cfg(all(test, backpressure_loom))]
 mod interleavings;
-#[cfg(feature = "http")]
 mod keyed;
 mod layer;
 pub mod limit;

@@ -116,7 +116,6 @@ impl Room {
     }
 
     /// How each rate stands.
-    #[cfg(any(feature = "http", all(test, not(backpressure_loom))))]
     pub(crate) fn quotas(&self, now: Duration) -> impl Iterator<Item = crate::rate::Quota> + '_ {
         let quota = move |kept: &Kept| kept.at(now, |rate, now| rate.quota(now));
         self.rates().iter().filter_map(quota)

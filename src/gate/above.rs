@@ -1,12 +1,8 @@
 //! What ties the gate of a key to the one above it, which all keys share.
 
 use std::sync::Arc;
-#[cfg(feature = "http")]
-use std::sync::Weak;
 
-#[cfg(feature = "http")]
-use super::Holder;
-use super::{Gate, Keys, slot::Spent};
+use super::{Gate, Holder, Keys, slot::Spent};
 use crate::{limit::Outcome, sync::Ordering};
 
 impl Gate {
@@ -49,7 +45,6 @@ impl Gate {
 }
 
 /// For whoever keeps the gates of keys.
-#[cfg(feature = "http")]
 impl Gate {
     /// Makes this the gate of a key of `above`. One clock is for both.
     pub(crate) fn put_under(&mut self, above: &Holder) {
@@ -59,8 +54,10 @@ impl Gate {
         self.above = Some(above.clone());
     }
 
-    pub(crate) fn set_keys(&mut self, keys: Weak<dyn Keys>) {
-        self.keys = Some(keys);
+    /// They are held by the layer, and hold this gate.
+    pub(crate) fn set_keys<K: Keys + 'static>(&mut self, keys: &Arc<K>) {
+        let weak = Arc::downgrade(keys);
+        self.keys = Some(weak);
     }
 
     pub(crate) fn keys_changed(&self) {

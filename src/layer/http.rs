@@ -125,8 +125,7 @@ impl BackpressureLayer<Http> {
         M: Fn(&K) -> BackpressureLayer + Send + Sync + 'static,
     {
         let keyed = Arc::new(Keyed::new(make));
-        let weak = Arc::downgrade(&keyed);
-        self.gate_mut("per_key").set_keys(weak);
+        self.gate_mut("per_key").set_keys(&keyed);
         self.protocol
             .keyed(move |head, above| keyed.gate(key(head), above));
         self

@@ -215,7 +215,6 @@ impl<P> BackpressureLayer<P> {
     }
 
     /// The gate for a key of the one above.
-    #[cfg(feature = "http")]
     pub(crate) fn into_key_gate(self, above: &Holder) -> Holder {
         let mut layer = self;
         layer.gate_mut("per_key").put_under(above);

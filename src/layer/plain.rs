@@ -1,7 +1,10 @@
 //! The setters of the layer for any `Service + Clone`.
 
+use std::{hash::Hash, sync::Arc};
+
 use super::BackpressureLayer;
 use crate::{
+    keyed::Keyed,
     limit::Outcome,
     protocol::{self, Plain},
 };
@@ -46,6 +49,51 @@ impl<P> BackpressureLayer<Plain<P>> {
         F: Fn(&Result<Res, E>) -> Option<u64>,
     {
         self.with_protocol(|plain| plain.settle(settle))
+    }
+
+    /// A gate for each key, such as a tenant, a device or a shard; the gate of this layer is the ceiling over all of them. `make`
+    /// makes the limit of a key's gate, by any strategy and with any setter of a gate. The last closures set count.
+    ///
+    /// What is said of `per_key` over HTTP holds here too: both have to let a request in, and refused by either it spends nothing
+    /// of the other; [`handle`](Self::handle) and the metrics show the sum, [`Handle::key`](crate::Handle::key) one key;
+    /// [`max_keys`](Self::max_keys) gates are held, and none is forgotten that has somebody in flight or waiting, or whose rates
+    /// owe anything.
+    ///
+    /// ```
+    /// use tower_backpressure::{BackpressureLayer, rate::TokenBucket};
+    ///
+    /// struct Query {
+    ///     shard: u16,
+    /// }
+    ///
+    /// // Each shard 10 queries a second, and never more than 500 at once of all.
+    /// let layer = BackpressureLayer::drop_newest(500).plain().per_key(
+    ///     |query: &Query| query.shard,
+    ///     |_shard| BackpressureLayer::rate(TokenBucket::per_second(10)),
+    /// );
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the gate is shared already; in `layer`, if this layer has requests wait (`block`, `drop_oldest`, `wait`) or a shared rate,
+    /// which a ceiling cannot. In a call, if `key` or `make` panics, or `make` gives a layer whose gate is shared. Nothing is
+    /// lost by that, and the next request tries again.
+    #[track_caller]
+    #[must_use]
+    pub fn per_key<K, F, M, Req>(
+        mut self,
+        key: F,
+        make: M,
+    ) -> BackpressureLayer<Plain<protocol::PerKey<P, F, K>>>
+    where
+        K: Hash + Eq + Send + Sync + 'static,
+        F: Fn(&Req) -> K,
+        M: Fn(&K) -> BackpressureLayer + Send + Sync + 'static,
+    {
+        let gates = Arc::new(Keyed::new(make));
+        self.gate_mut("per_key").set_keys(&gates);
+        self.with_protocol(|plain| plain.per_key(key, gates))
     }
 
     /// Says how a request went. Default: `Err` is overload, `Ok` is success. The last closure set counts.

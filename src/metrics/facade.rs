@@ -120,7 +120,6 @@ impl Recording {
         }
     }
 
-    #[cfg(feature = "http")]
     pub(crate) fn keys(&self, gate: &Gate) {
         if let Some(handles) = self.handles(gate) {
             contained(|| handles.show_keys(gate));

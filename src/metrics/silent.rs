@@ -28,7 +28,6 @@ impl Recording {
 
     pub(crate) fn in_flight(&self, _: &Gate) {}
 
-    #[cfg(feature = "http")]
     pub(crate) fn keys(&self, _: &Gate) {}
 
     pub(crate) fn waiting(&self, _: &Gate) {}

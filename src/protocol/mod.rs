@@ -29,7 +29,7 @@ use crate::{
     gate::{Gate, Holder, Permit},
 };
 
-pub use self::plain::{Classify, Cost, Exempt, Plain, Policy, Settle};
+pub use self::plain::{Classify, Cost, Exempt, PerKey, Plain, Policy, Settle};
 #[cfg(feature = "http")]
 pub use self::{
     body::ResponseBody,
