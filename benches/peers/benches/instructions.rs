@@ -21,6 +21,9 @@ const CALLS: u64 = 1_000;
 #[bench::adaptive_aimd(timeless(Path::Adaptive, "adaptive(Aimd)"))]
 #[bench::adaptive_gradient2(timeless(Path::Adaptive, "adaptive(Gradient2)"))]
 #[bench::adaptive_vegas(timeless(Path::Adaptive, "adaptive(Vegas)"))]
+#[bench::rate(timeless(Path::Admitted, "rate(TokenBucket)"))]
+#[bench::and_rate(timeless(Path::Admitted, "drop_newest and_rate(TokenBucket)"))]
+#[bench::per_key(ready(Path::Admitted, "drop_newest, per key likewise"))]
 #[bench::tower(ready(Path::Admitted, "tower GlobalConcurrencyLimit"))]
 fn admitted(calls: Loop) -> Loop {
     run(calls)
@@ -31,6 +34,7 @@ fn admitted(calls: Loop) -> Loop {
 #[bench::drop_newest(ready(Path::Refused, "drop_newest"))]
 #[bench::drop_oldest(ready(Path::Refused, "drop_oldest, one evicts another"))]
 #[bench::adaptive_aimd(ready(Path::Refused, "adaptive(Aimd)"))]
+#[bench::rate(timeless(Path::Refused, "rate(TokenBucket)"))]
 #[bench::tower(ready(Path::Refused, "tower limit + LoadShed"))]
 fn refused(calls: Loop) -> Loop {
     run(calls)

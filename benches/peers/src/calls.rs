@@ -7,6 +7,7 @@
 pub(crate) mod drive;
 mod http;
 mod stacks;
+mod told;
 pub mod worker;
 
 use std::fmt;

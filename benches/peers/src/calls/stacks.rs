@@ -14,6 +14,7 @@ use tower::{
 use tower_backpressure::{
     BackpressureLayer,
     limit::{Aimd, Fixed, Gradient2, Vegas},
+    rate::{SlidingWindow, TokenBucket},
 };
 use tower_resilience_adaptive::{AdaptiveLimiterLayer, Aimd as ResilienceAimd};
 use tower_resilience_bulkhead::BulkheadLayer;
@@ -22,6 +23,7 @@ use super::{
     Path, Shared, Stack,
     drive::{Ask, Constant, calls, evictions, hold},
     http,
+    told::Told,
 };
 
 /// Far above what is ever in flight.
@@ -77,6 +79,27 @@ fn fixed() -> Vec<Stack> {
         reporting(path, "adaptive(Fixed)", || {
             open(ours(BackpressureLayer::adaptive(Fixed::new(ROOMY))))
         }),
+        reporting(path, "drop_newest, in the shadow", || {
+            open(ours(BackpressureLayer::drop_newest(ROOMY).shadow()))
+        }),
+        reporting(path, "rate(TokenBucket)", || {
+            open(ours(BackpressureLayer::rate(plenty())))
+        }),
+        reporting(path, "rate(SlidingWindow)", || {
+            let window = SlidingWindow::new(PLENTY, Duration::from_secs(1));
+            open(ours(BackpressureLayer::rate(window)))
+        }),
+        reporting(path, "drop_newest and_rate(TokenBucket)", || {
+            let layer = BackpressureLayer::drop_newest(ROOMY);
+            open(ours(layer.and_rate(plenty())))
+        }),
+        reporting(path, "drop_newest, per key likewise", || {
+            let ceiling = BackpressureLayer::drop_newest(ROOMY).plain();
+            let layer = ceiling.per_key(|_: &Ask| 1_u64, |_| BackpressureLayer::drop_newest(ROOMY));
+            open(layer.layer(Constant))
+        }),
+        // What a recorder costs whoever says as much to it.
+        reporting(path, "the recorder's own calls", || open(Told::new())),
         silent(path, "tower-resilience bulkhead", || {
             let bulkhead = BulkheadLayer::builder().backpressure();
             let bulkhead = bulkhead.max_concurrent_calls(ROOMY).build();
@@ -155,6 +178,9 @@ fn refused() -> Vec<Stack> {
         reporting(path, "adaptive(Fixed)", || {
             full(ours(BackpressureLayer::adaptive(Fixed::new(1))), 1)
         }),
+        reporting(path, "rate(TokenBucket)", || {
+            full(ours(BackpressureLayer::rate(TokenBucket::per_hour(1))), 1)
+        }),
         silent(path, "tower-acc Aimd + LoadShed", || {
             let aimd = tower_acc::Aimd::builder().min_limit(1).initial_limit(1);
             full(shed(acc(aimd.build())), 1)
@@ -198,6 +224,13 @@ where
         let _ = &held;
         calls(service.clone(), Result::is_ok)
     })
+}
+
+/// More than is ever asked for, so that nothing is refused.
+const PLENTY: u64 = 1_000_000_000;
+
+fn plenty() -> TokenBucket {
+    TokenBucket::per_second(PLENTY).burst(PLENTY)
 }
 
 fn ours(layer: BackpressureLayer) -> impl Service<Ask, Future: 'static> + Clone + Send + 'static {

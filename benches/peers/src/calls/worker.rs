@@ -10,7 +10,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         Barrier,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -138,9 +138,17 @@ pub fn serve(recorder: bool) -> io::Result<()> {
 ///
 /// If there is one.
 pub fn install() -> PrometheusHandle {
+    RECORDED.store(true, Ordering::Relaxed);
     PrometheusBuilder::new()
         .install_recorder()
         .expect("there is no recorder yet")
+}
+
+static RECORDED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process has a recorder.
+pub(super) fn is_recorded() -> bool {
+    RECORDED.load(Ordering::Relaxed)
 }
 
 /// How many calls are made at a stretch, each millisecond: 90 000 a second.
