@@ -1,6 +1,6 @@
 //! What the upstream says of its own rate.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
@@ -8,9 +8,8 @@ use tower_backpressure::{BackpressureLayer, rate::AdaptiveRate};
 
 use crate::support::{MILLI, get};
 
-/// Refused once by the upstream, with or without a hint, and then asked for as much as there is for ten seconds: the rate
-/// right after the refusal, and in the end.
-async fn refused_once(layer: &BackpressureLayer, hint: Option<&'static str>) -> (f64, f64) {
+/// Refused once by the upstream, with or without a hint: the rate right after it.
+async fn refused(layer: &BackpressureLayer, hint: Option<&'static str>) -> f64 {
     let overloaded = service_fn(move |_: Request<()>| {
         let mut response = Response::new(String::from("later"));
         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
@@ -22,7 +21,12 @@ async fn refused_once(layer: &BackpressureLayer, hint: Option<&'static str>) -> 
     });
     let refused = layer.layer(overloaded).oneshot(Request::new(())).await;
     drop(refused);
-    let cut = layer.handle().rate().unwrap();
+    layer.handle().rate().unwrap()
+}
+
+/// Likewise, and then asked for as much as there is for ten seconds: the rate right after the refusal, and in the end.
+async fn refused_once(layer: &BackpressureLayer, hint: Option<&'static str>) -> (f64, f64) {
+    let cut = refused(layer, hint).await;
     for _ in 0..2000 {
         tokio::time::advance(5 * MILLI).await;
         drop(get(layer, Request::new(())).await);
@@ -49,12 +53,23 @@ async fn an_adaptive_rate_does_not_grow_before_the_upstream_said_to_come_back() 
     }
 }
 
+/// Each gate begins to count its time when it is made.
+#[tokio::test(start_paused = true)]
+async fn gates_of_different_age_learn_for_one_rate() {
+    let rate = Arc::new(AdaptiveRate::default().initial(100.0));
+    let older = BackpressureLayer::rate(Arc::clone(&rate));
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    assert_eq!(refused(&older, None).await, 50.0);
+    let younger = BackpressureLayer::rate(rate);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let cut = refused(&younger, None).await;
+    assert!((25.0..30.0).contains(&cut), "{cut}");
+}
+
 /// What a recorder does is nobody else's trouble, also when the rate moves while a call is dropped.
 #[cfg(feature = "metrics")]
 #[test]
 fn a_recorder_that_panics_at_the_rate_keeps_no_slot() {
-    use std::sync::Arc;
-
     use metrics::{
         Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     };
