@@ -5,8 +5,19 @@
 //! has reported it.
 
 #[cfg(not(backpressure_loom))]
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+#[cfg(not(backpressure_loom))]
 pub(crate) fn contained<R>(f: impl FnOnce() -> R) -> Option<R> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).ok()
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => Some(result),
+        Err(payload) => {
+            // What it panicked with may panic when it is dropped, and what it then panics with is better left alone.
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            std::mem::forget(dropped);
+            None
+        }
+    }
 }
 
 /// The model checker ends a run by panics of its own.

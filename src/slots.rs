@@ -166,6 +166,9 @@ impl Slots {
 
     /// Gives a slot back. The answer is the word from then on: if it has somebody waiting or is draining, there is
     /// more to do.
+    ///
+    /// To be called once for each slot that was taken: in a gate that nobody holds any more the slots keep it alive, and one
+    /// given back twice would end it under another's permit.
     #[inline]
     pub(crate) fn give_back(&self) -> Word {
         let before = self.0.fetch_sub(1, Ordering::AcqRel);
@@ -173,7 +176,7 @@ impl Slots {
         Word(before - 1)
     }
 
-    /// Gives a slot back if that is all there is to do, and says whether it was.
+    /// Gives a slot back if that is all there is to do, and says whether it was. Likewise once for each.
     #[inline]
     pub(crate) fn give_back_unwatched(&self) -> bool {
         let mut word = self.read();

@@ -107,7 +107,12 @@ impl fmt::Debug for Holder {
 }
 
 /// A gate that a slot in use keeps alive.
-pub(super) struct Lent(ManuallyDrop<Arc<Gate>>);
+pub(super) struct Lent {
+    gate: ManuallyDrop<Arc<Gate>>,
+    /// The model checker does not know of the `Arc`'s count.
+    #[cfg(backpressure_loom)]
+    kept: bool,
+}
 
 impl Lent {
     /// # Safety
@@ -115,14 +120,22 @@ impl Lent {
     /// Until it is [kept](Self::keep) it may be looked at only while a slot is in use that was taken at `gate`.
     #[inline]
     pub(super) unsafe fn new(gate: &Holder) -> Self {
-        // SAFETY: as promised.
-        Self(unsafe { uncounted(gate) })
+        Self {
+            // SAFETY: as promised.
+            gate: unsafe { uncounted(gate) },
+            #[cfg(backpressure_loom)]
+            kept: false,
+        }
     }
 
     /// From now on it is counted, and need not be a slot's any more.
     #[cfg(any(feature = "http", all(test, backpressure_loom)))]
     pub(super) fn keep(&mut self) {
         std::mem::forget(Arc::clone(self));
+        #[cfg(backpressure_loom)]
+        {
+            self.kept = true;
+        }
     }
 
     /// # Safety
@@ -131,7 +144,7 @@ impl Lent {
     #[cold]
     pub(super) unsafe fn let_go(&mut self) {
         // SAFETY: as promised.
-        unsafe { ManuallyDrop::drop(&mut self.0) }
+        unsafe { ManuallyDrop::drop(&mut self.gate) }
     }
 }
 
@@ -141,13 +154,18 @@ impl Deref for Lent {
     #[inline]
     fn deref(&self) -> &Arc<Gate> {
         #[cfg(backpressure_loom)]
-        self.0.alive.look();
-        &self.0
+        if !self.kept {
+            self.gate.alive.look();
+        }
+        &self.gate
     }
 }
 
 impl Gate {
     /// A slot comes back. If it was all that kept the gate alive, there is none any more.
+    ///
+    /// Another thread may end the gate as soon as the slot is back, while this function still runs. So `self` is a pointer to it
+    /// and not a reference, and of the gate only atomics are borrowed.
     #[inline]
     pub(super) fn release(self: &Arc<Self>, outcome: Outcome) {
         let nth = self.present().completed.fetch_add(1, Ordering::Relaxed);

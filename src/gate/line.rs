@@ -195,7 +195,7 @@ impl Gate {
     /// Whatever led to this word, it may have brought the last permit back.
     pub(super) fn drained_by(&self, word: Word) {
         if word.draining() && word.in_flight() == 0 {
-            self.drained.notify_waiters();
+            contained(|| self.drained.notify_waiters());
         }
     }
 }

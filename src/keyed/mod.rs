@@ -16,6 +16,7 @@ use std::{
 use self::shard::{Held, Place, Shard};
 use crate::{
     BackpressureLayer,
+    contained::contained,
     gate::{Holder, Keys},
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
@@ -87,10 +88,12 @@ impl<K: Hash + Eq> Keyed<K> {
         gate
     }
 
-    /// A key, a limit and rates may be the user's, and go where no lock is held.
+    /// A key, a limit and rates may be the user's, and go where no lock is held. If that panics, it is not the concern of
+    /// the request for which they go.
     fn forget(&self, evicted: Option<Held<K>>) {
         if evicted.is_some() {
             self.held.fetch_sub(1, Ordering::Relaxed);
+            contained(|| drop(evicted));
         }
     }
 
@@ -100,7 +103,10 @@ impl<K: Hash + Eq> Keyed<K> {
             return gate.clone();
         }
         let made = (self.make)(key).into_key_gate(above);
-        let gate = lock(&self.overflow).get_or_insert(made).clone();
+        // Where another request was quicker, this one's goes when the lock is free.
+        let gate = lock(&self.overflow)
+            .get_or_insert_with(|| made.clone())
+            .clone();
         if above.is_draining() {
             gate.drain();
         }

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, futures::OwnedNotified};
 
 use super::{Dialect, Learned, Weights, norm::Norm, recording::Recording};
 use crate::{
+    contained::contained,
     gate::clock::Clock,
     sync::{AtomicBool, Mutex, Ordering, lock},
 };
@@ -93,7 +94,7 @@ impl State {
     /// Every answer is to end now.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::SeqCst);
-        self.told_to_end.notify_waiters();
+        contained(|| self.told_to_end.notify_waiters());
     }
 
     pub(super) fn is_ending(&self) -> bool {

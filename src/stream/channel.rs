@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     BackpressureMetrics,
+    contained::contained,
     gate::clock::Clock,
     sync::{Mutex, MutexGuard, lock},
 };
@@ -302,7 +303,7 @@ impl<T> Channel<T> {
         drop(state);
         after.run();
         if closed {
-            self.closing.notify_waiters();
+            contained(|| self.closing.notify_waiters());
         }
         self.record();
         result

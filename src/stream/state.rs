@@ -11,7 +11,7 @@ use super::{
     pacing::Pacer,
     ring::{Bounds, Ring, Tally},
 };
-use crate::BackpressureStrategy;
+use crate::{BackpressureStrategy, contained::contained};
 
 #[derive(Debug)]
 #[repr(C)]
@@ -97,14 +97,16 @@ impl<T> After<T> {
         })
     }
 
-    /// Wakes and drops.
+    /// Wakes and drops. A waker that panics keeps none of the others asleep.
     #[inline]
     pub(super) fn run(self) {
         if let Some(waker) = self.wake {
-            waker.wake();
+            contained(|| waker.wake());
         }
         if let Some(more) = self.more {
-            more.wake.into_iter().for_each(Waker::wake);
+            for waker in more.wake {
+                contained(|| waker.wake());
+            }
         }
     }
 }

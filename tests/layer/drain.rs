@@ -1,6 +1,11 @@
+use std::sync::Arc;
+
 use futures_util::poll;
 use tower::{Layer, Service, ServiceExt};
-use tower_backpressure::{BackpressureLayer, Reason};
+use tower_backpressure::{
+    BackpressureLayer, Reason,
+    limit::{Limit, Sample},
+};
 
 use crate::support::{Work, settle};
 
@@ -100,4 +105,35 @@ async fn the_exempt_pass_a_draining_gate() {
 async fn an_idle_gate_is_drained_at_once() {
     let layer = BackpressureLayer::block(3);
     layer.handle().drain().await;
+}
+
+/// Of a gate that nobody holds any more, calls are all that is left.
+#[tokio::test]
+async fn the_gate_goes_with_its_last_call() {
+    #[derive(Debug)]
+    struct Ten(#[allow(dead_code, reason = "to be counted")] Arc<()>);
+    impl Limit for Ten {
+        fn limit(&self) -> usize {
+            10
+        }
+        fn update(&mut self, _: &Sample) -> usize {
+            10
+        }
+    }
+    let alive = Arc::new(());
+    let work = Work::default();
+    let layer = BackpressureLayer::adaptive(Ten(Arc::clone(&alive))).plain();
+    let service = layer.layer(work.clone());
+    let calls = [(); 2].map(|()| tokio::spawn(service.clone().oneshot(7)));
+    settle().await;
+    drop((layer, service));
+    for (held, which) in [(2, "first"), (1, "second")] {
+        assert_eq!(Arc::strong_count(&alive), 2, "before the {which} ended");
+        work.finish(1);
+        settle().await;
+        assert_eq!(Arc::strong_count(&alive), held, "after the {which}");
+    }
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
 }

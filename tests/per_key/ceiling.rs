@@ -2,10 +2,11 @@
 
 use std::{
     convert::Infallible,
-    future::Ready,
+    future::{Future, Ready},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, Mutex},
+    task::{Context, Wake, Waker},
     time::Duration,
 };
 
@@ -185,6 +186,28 @@ impl Limit for Noting {
         self.0.lock().unwrap().push(sample.in_flight);
         10
     }
+}
+
+/// Whoever waits for the end of a drain may be woken from within the last call.
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_at_the_end_of_a_drain_keeps_no_slot() {
+    struct Breaks;
+    impl Wake for Breaks {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker that panics");
+        }
+    }
+    let layer = ten_each(BackpressureLayer::drop_newest(10));
+    let handle = layer.handle();
+    let (held, _) = stays(&layer, "/a");
+    let of_key = handle.key(&"/a".to_owned()).unwrap();
+    let mut drained = pin!(handle.drain());
+    let waker = Waker::from(Arc::new(Breaks));
+    let polled = drained.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    drop(held);
+    assert_eq!((handle.in_flight(), of_key.in_flight()), (0, 0));
+    drained.await;
 }
 
 #[tokio::test(start_paused = true)]

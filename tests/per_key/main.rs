@@ -28,6 +28,7 @@ use tokio::time::advance;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_backpressure::{
     BackpressureLayer, Handle, RateHeaders,
+    limit::{Limit, Sample},
     protocol::ResponseBody,
     rate::{Rate, TokenBucket},
 };
@@ -359,6 +360,39 @@ async fn what_is_said_with_answers_and_refusals_is_said_of_keys_too() {
         assert_eq!(response.status(), expected);
         assert!(response.headers().contains_key("ratelimit"), "{expected}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_panics_when_it_is_forgotten_is_forgotten() {
+    #[derive(Debug)]
+    struct Breaks;
+    impl Limit for Breaks {
+        fn limit(&self) -> usize {
+            10
+        }
+        fn update(&mut self, _: &Sample) -> usize {
+            10
+        }
+    }
+    impl Drop for Breaks {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("a limit that panics when it is dropped");
+            }
+        }
+    }
+    let layer = BackpressureLayer::drop_newest(10)
+        .per_key(key, |key: &String| match key.as_str() {
+            "/a" => BackpressureLayer::adaptive(Breaks),
+            _ => BackpressureLayer::drop_newest(1),
+        })
+        .max_keys(1);
+    for path in ["/a", "/b", "/c"] {
+        assert_eq!(status(&layer, path).await, StatusCode::OK, "{path}");
+    }
+    let handle = layer.handle();
+    assert!(of(&handle, "/a").is_none() && of(&handle, "/c").is_some());
+    assert_eq!(handle.in_flight(), 0);
 }
 
 /// The task that looks after a queue may have to wait for a while yet.

@@ -124,6 +124,15 @@ async fn refused_there_a_request_takes_nothing_here() {
     assert_eq!(store.corrections(), [], "what was admitted stays as it was");
 }
 
+/// What is here was reserved for it at that moment, and would take an hour to come again.
+#[tokio::test(start_paused = true)]
+async fn when_to_come_back_is_what_was_said_there() {
+    let store = Store::answering([Answer::Short(Short::Wait(1500 * MILLI))]);
+    let layer = BackpressureLayer::rate(TokenBucket::per_hour(1).burst(1));
+    let over = ask(&echo(layer.and_shared_rate(store))).await.unwrap_err();
+    assert_eq!(over.retry_after(), 1500 * MILLI);
+}
+
 #[tokio::test(start_paused = true)]
 async fn refused_here_a_request_is_not_asked_for_there() {
     let store = Store::answering([]);

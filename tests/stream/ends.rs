@@ -1,6 +1,11 @@
 //! How each side notices that the other has gone.
 
-use std::task::Poll;
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+};
 
 use futures_util::{FutureExt, SinkExt, StreamExt, stream::FusedStream};
 use tower_backpressure::{
@@ -184,4 +189,29 @@ fn a_controller_remembers_the_streams_that_are_gone() {
     let metrics = controller.metrics();
     assert_eq!(counts(&metrics), (16, 3, 12, 1));
     assert_eq!((metrics.peak_depth, metrics.backpressure_events), (2, 3));
+}
+
+#[test]
+fn a_waker_that_panics_keeps_no_other_sender_asleep() {
+    struct Breaks;
+    impl Wake for Breaks {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker that panics");
+        }
+    }
+    let stream = stream(1, Block);
+    let sender = stream.sender();
+    sender.try_send(0).unwrap();
+    let (mut first, mut second) = (sender.send(1), sender.send(2));
+    let waker = Waker::from(Arc::new(Breaks));
+    let polled = Pin::new(&mut first).poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    let task = Task::new();
+    assert!(task.poll(&mut second).is_pending());
+    drop(stream);
+    assert_eq!(task.woken(), 1);
+    let Poll::Ready(Err(error)) = task.poll(&mut second) else {
+        panic!("nobody reads it");
+    };
+    assert_eq!(error.into_item(), 2);
 }

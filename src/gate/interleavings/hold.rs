@@ -3,6 +3,7 @@
 use std::sync::Weak;
 
 use super::*;
+use crate::limit::Aimd;
 
 fn permit(gate: &Holder) -> Permit {
     let claim = gate.claim(None).expect("there is a slot");
@@ -133,18 +134,55 @@ fn a_ceiling_goes_with_the_last_slot_of_its_last_key() {
 }
 
 /// As a body does that is read to its end by somebody who keeps it.
+fn ends_before_it_goes(mut held: Permit) {
+    assert!(held.is_timed(), "it looks at the gate at the end");
+    held.release(Outcome::Success);
+    held.sample(Outcome::Success);
+}
+
+/// Whose permits look at it to the end, since there is something to learn.
+fn learning(limit: usize) -> Holder {
+    let learner = Learner::new(Aimd::default());
+    gate_with(limit, Strategy::DropNewest, 0, None, Some(learner))
+}
+
 #[test]
 fn a_call_that_has_given_its_slot_back_keeps_the_gate_as_long_as_it_looks_at_it() {
     model(|| {
-        let gate = gate(1, Strategy::DropNewest, 0);
+        let gate = learning(1);
         let seen = Arc::downgrade(&gate);
-        let mut held = permit(&gate);
-        let ends = thread::spawn(move || {
-            held.release(Outcome::Success);
-            held.sample(Outcome::Success);
-        });
+        let held = permit(&gate);
+        let ends = thread::spawn(move || ends_before_it_goes(held));
         drop(gate);
         ends.join().unwrap();
         assert!(is_gone(&seen));
+    });
+}
+
+#[test]
+fn who_has_the_gate_alone_does_not_meet_one_that_has_given_its_slot_back() {
+    model(|| {
+        let mut gate = learning(1);
+        let held = permit(&gate);
+        let ends = thread::spawn(move || ends_before_it_goes(held));
+        let alone = gate.get_mut().is_some();
+        ends.join().unwrap();
+        assert!(gate.get_mut().is_some(), "alone before: {alone}");
+    });
+}
+
+#[test]
+fn a_call_that_has_given_both_slots_back_keeps_both_gates() {
+    model(|| {
+        let ceiling = learning(1);
+        let mut key = learning(1);
+        key.get_mut().unwrap().above = Some(ceiling.clone());
+        let seen = [&ceiling, &key].map(|gate| Arc::downgrade(gate));
+        let begun = key.claim(None).unwrap().begin();
+        let held = begun.ok().expect("there is room above").permit();
+        let ends = thread::spawn(move || ends_before_it_goes(held));
+        drop((ceiling, key));
+        ends.join().unwrap();
+        assert!(seen.iter().all(is_gone));
     });
 }
