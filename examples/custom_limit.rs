@@ -1,4 +1,4 @@
-//! A limit of your own: never more at once than the service has worker threads free, as it says in a response header.
+//! A limit of your own: never more at once than the service has worker threads, as it says in a response header.
 //!
 //! An algorithm that learns from latencies implements [`Limit::update`] in the same way; here it is fed by a classifier
 //! instead, to show that a limit may know things that no sample tells.

@@ -1,7 +1,7 @@
 //! One producer for each client, and what a slow client or one that left does to it.
 //!
 //! ```text
-//! cargo run --release --features stream --example stream_axum
+//! cargo run --release --example stream_axum
 //! curl -N localhost:3000/prices            # the newest; a slow reader misses some
 //! curl -N localhost:3000/report            # every line; a slow reader slows the producer down
 //! curl localhost:3000/stats

@@ -62,7 +62,7 @@
 //! |---|---|---|
 //! | `http` | yes | the layer speaks HTTP and gRPC; without it, after `.plain()`, any `Service + Clone` |
 //! | `metrics` | yes | counters, gauges and histograms through the [`metrics`](https://docs.rs/metrics) facade |
-//! | `tracing` | no | events for limit changes and for the first refusal of an episode |
+//! | `tracing` | no | events: a limit moves, an episode of being full or over the rate begins, a shared rate's store is lost or found |
 //! | `redis` | no | a rate shared by many machines, in Redis or Valkey |
 //! | `llm` | no | a layer for services and proxies before LLMs, and what it reads and says, as OpenAI and Anthropic do |
 //! | `stream` | no | a bounded stream between producers and one reader, with the same strategies |

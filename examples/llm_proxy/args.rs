@@ -19,7 +19,7 @@ cargo run --release --example llm_proxy -- [OPTIONS]
   --listen ADDRESS     where the page and the API are        [127.0.0.1:8080]
   --upstream URL       a server to put it before, such as http://127.0.0.1:8000, instead of the embedded engine
   --preset NAME        of the embedded engine: 8b-h100, tiny [8b-h100]
-  --load 5x            traffic, as a multiple of what the engine can do; no more than the page's slider can change
+  --load 5x            traffic, as a multiple of what the engine can do, up to 20x; the page's slider changes it, up to 10x
   --trace NAME         what the traffic is like: conversation, code, mooncake, reasoning [conversation]
   --seed N             of traffic and engine                 [1]
   --initial N          where the limit begins                [16]

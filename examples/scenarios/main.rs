@@ -1,8 +1,8 @@
 //! What each strategy does with a reader that is slower than its producer, live.
 //!
 //! ```text
-//! cargo run --release --features stream --example scenarios            # about a minute and a half, with bars
-//! cargo run --release --features stream --example scenarios -- --fast  # the same in virtual time
+//! cargo run --release --example scenarios            # about two minutes, with bars
+//! cargo run --release --example scenarios -- --fast  # the same in virtual time
 //! ```
 //!
 //! Four scenarios, one after the other, and then all strategies on one workload, side by side.

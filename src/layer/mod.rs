@@ -34,6 +34,7 @@ const MAX_WAITING: usize = 1024;
 /// | [`drop_oldest`](Self::drop_oldest) | a fixed limit | it waits; if too many do, the longest waiter is refused |
 /// | [`adaptive`](Self::adaptive) | a limit that finds itself | the arriving request is refused at once |
 /// | [`rate`](Self::rate) | so many start per time | the arriving request is refused at once, or [waits](Self::wait) |
+/// | `shared_rate` | so many start per time, on all machines together | likewise |
 ///
 /// # Setters
 ///
@@ -47,7 +48,7 @@ const MAX_WAITING: usize = 1024;
 /// | [`and_rate`](Self::and_rate) | none | a further limit in the same decision |
 /// | `and_shared_rate` | none | likewise, counted for many machines |
 /// | `per_key` | off | a gate for each key, under this one |
-/// | [`max_waiting`](Self::max_waiting) | 1024 for `block`, 0 for `drop_newest`, `adaptive` and `rate` | how many may wait |
+/// | [`max_waiting`](Self::max_waiting) | 1024 for `block`, 0 for `drop_newest`, `adaptive`, `rate` and `shared_rate` | how many may wait |
 /// | [`wait`](Self::wait) | off | `max_waiting(1024)` |
 /// | [`max_keys`](Self::max_keys) | 10 000 | how many keys have a gate of their own |
 /// | [`max_wait`](Self::max_wait) | none | how long one may wait |
@@ -55,6 +56,7 @@ const MAX_WAITING: usize = 1024;
 /// | `release_at` | `BodyEnd` | when the slot comes back |
 /// | `sample_at` | `Auto` | when the latency is measured |
 /// | `cost` | 1 | what a request takes from a rate |
+/// | `settle` | the cost | what it turned out to take, after `.plain()` |
 /// | `exempt` | nobody | requests that are none of the gate's business |
 /// | `classify` | by status | how a request went |
 /// | `respond` | 503 or 429, or gRPC's status | the refusal |
@@ -139,8 +141,8 @@ impl<P> BackpressureLayer<P> {
         }
     }
 
-    /// How many may wait for a slot. Default: 1024 for `block`, 0 for `drop_newest`, `adaptive` and `rate`, as told for
-    /// `drop_oldest`.
+    /// How many may wait for a slot. Default: 1024 for `block`, 0 for `drop_newest`, `adaptive`, `rate` and
+    /// `shared_rate`, as told for `drop_oldest`.
     ///
     /// Each waiting request costs some 200 bytes here, and whatever the request itself holds. Where waiting is worth it
     /// at all, allow as many as the service works off in the time that callers are willing to wait. With 0, `block`

@@ -28,7 +28,7 @@ use crate::ConfigError;
 /// ```text
 ///             reached, latency near the base: × 2 below ssthresh, up to + √limit above
 ///                   ┌──┐
-///                   │  ▼        high, or many callers left, or 120 rounds without a trial: × 0.8
+///                   │  ▼        high, or 120 rounds without a trial: × 0.8; many callers left: × 0.6
 ///                  Seeking ───────────────────────────────► Trial ──┐ the latency fell with the limit
 ///                   ▲  │ ▲                                    │  ▲──┘ over the last two steps: × 0.8 again
 ///  a tenth refused: └──┘ └────────────────────────────────────┘
@@ -113,7 +113,7 @@ impl Aimd {
     }
 
     /// Takes a mean latency above `threshold` for overload, and any below it for health, instead of finding out by
-    /// experiment. Default: none. For a service with a promised latency that is worth more than its throughput.
+    /// experiment. Default: none; at least 1 ms. For a service with a promised latency that is worth more than its throughput.
     #[must_use]
     pub fn latency_threshold(mut self, threshold: Duration) -> Self {
         self.latency_threshold = Some(threshold);

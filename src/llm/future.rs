@@ -25,8 +25,8 @@ use crate::protocol::ResponseBody;
 
 /// The answer of an [`LlmService`](super::LlmService).
 ///
-/// Dropping it gives everything back: before the request is let in nothing was charged, afterwards the prompt is paid for, and
-/// the call of the service behind is dropped at once.
+/// Dropping it costs nothing before the request is let in; afterwards the prompt is charged, and the call of the service behind
+/// is dropped at once.
 #[pin_project]
 pub struct LlmFuture<G, B>
 where

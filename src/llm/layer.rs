@@ -96,13 +96,13 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// |---|---|---|
 /// | `backpressure_llm_requests_total` | counter | `retry`: `0`, `1`, `2`, `more`, `unknown`, as the client counts |
 /// | `backpressure_llm_time_to_first_token_seconds` | histogram | |
-/// | `backpressure_llm_tokens_total` | counter | `kind`: `prompt`, `cached`, `output` |
+/// | `backpressure_llm_tokens_total` | counter | `kind`: `prompt` (without what was cached), `cached`, `output` |
 /// | `backpressure_llm_timeouts_total` | counter | `waiting_for`: `first_token`, `between_tokens`, `answer` |
 ///
 /// # Panics
 ///
-/// Timeouts and deadlines are kept by tokio's timer: outside of a runtime whose time is enabled a request panics that has to
-/// wait for one.
+/// Timeouts and deadlines are kept by tokio's timer: a request that has to wait for one panics outside of a runtime whose
+/// time is enabled.
 #[derive(Clone)]
 pub struct LlmLayer {
     gate: BackpressureLayer,

@@ -21,7 +21,7 @@
 //!
 //! | question | answer |
 //! |---|---|
-//! | how is a request refused, that its client comes back in time? | [`refuse`], or [`refuse_as`] for paths of your own; [`Dialect::error`], [`hint`] |
+//! | how is a request refused so that its client comes back in time? | [`refuse`], or [`refuse_as`] for paths of your own; [`Dialect::error`], [`hint`] |
 //! | what does a request ask for? | [`Asked`]: model, stream, tokens of the prompt, the most that may come |
 //! | how long does its client wait, how often has it tried? | [`deadline`], [`retry_count`] |
 //! | what will the answer use? | [`Learned`]: what nine in ten answers of this key and model do not exceed |

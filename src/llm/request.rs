@@ -32,7 +32,7 @@ pub struct Asked {
     max_output: Option<u64>,
     prompt: u64,
     include_usage: bool,
-    /// What of the body is to be replaced by what for the usage to be included.
+    /// The part of the body to replace, and by what, so that the usage is included.
     edit: Option<(Range<usize>, &'static str)>,
 }
 

@@ -12,6 +12,9 @@ pub(crate) use self::recording::{REQUESTS_PER_LOOK, is_heard};
 ///
 /// The names are those of a queue in general, whatever stands in it; what each means for a gate is said below. How many
 /// are in flight is [`Handle::in_flight`](crate::Handle::in_flight).
+///
+/// For a stream they are the same of items; there `current_rate_limit` is in items per second, infinite without a rate, and under
+/// `Adaptive` the `backpressure_events` are cuts of the rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct BackpressureMetrics {

@@ -33,7 +33,7 @@ use crate::{
 ///        Growing ──────────────────────────► Cut     a refusal: the base is now 97 % of what is being served,
 ///           ▲                                 │      but no less than rate × factor; the rate goes there
 ///           └─────────────────────────────────┘
-///             an interval later, and when the time that the upstream told has passed, or a minute
+///             an interval later, and once the time that the upstream told (a minute at most) has passed
 /// ```
 ///
 /// A refusal tells that the rate is too high, and what is served meanwhile tells what would have been right. So a cut need

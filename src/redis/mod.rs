@@ -208,7 +208,11 @@ impl SharedRate {
     #[track_caller]
     pub fn try_timeout(self, timeout: Duration) -> Result<Self, ConfigError> {
         if timeout.is_zero() {
-            return Err(ConfigError::new("timeout of a shared rate", "0 s", "more"));
+            return Err(ConfigError::new(
+                "timeout of a shared rate",
+                "0 s",
+                "longer than 0",
+            ));
         }
         Ok(self.set("timeout", |core| core.timeout = timeout))
     }

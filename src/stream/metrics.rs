@@ -116,5 +116,8 @@ fn describe() {
     describe_counter!(PRODUCED, "Items sent.");
     describe_counter!(CONSUMED, "Items read.");
     describe_counter!(DROPPED, "Items dropped, by reason.");
-    describe_counter!(EVENTS, "Episodes of being full.");
+    describe_counter!(
+        EVENTS,
+        "Episodes of being full; under adaptive, cuts of the rate."
+    );
 }

@@ -62,7 +62,7 @@
 //! Through the `metrics` facade, each labelled `stream="<name>"`, as sums over all streams of that name:
 //! `backpressure_stream_depth`, `backpressure_stream_rate_limit` (gauges), `backpressure_stream_produced_total`,
 //! `backpressure_stream_consumed_total`, `backpressure_stream_dropped_total` with a `reason`, and
-//! `backpressure_stream_events_total` (counters). A recorder that is installed later is told what was counted before.
+//! `backpressure_stream_events_total` (counters; the last counts episodes of being full or, under `Adaptive`, cuts of the rate). A recorder that is installed later is told what was counted before.
 //!
 //! # Cost
 //!

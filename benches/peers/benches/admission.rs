@@ -242,9 +242,9 @@ impl Found {
     /// The part that goes into the README.
     fn summary(&self) -> String {
         let mut text = String::from(
-            "Nanoseconds per call over a service that is at once ready with its answer, in the way in which axum calls it; in \
-             brackets\nthe allocations, where there are any. A limit that finds itself is asked 90 000 times a second by one \
-             thread, since above\nsome 5000 only a share of the calls are samples; all else runs flat out.\n\n\
+            "Nanoseconds per call of a service that answers at once, called as axum calls it; in brackets the allocations, where there \
+             are\nany. Limits that find themselves are called 90 000 times a second by one thread in the first column, since above some \
+             5000\nonly a share of the calls are samples; all else runs flat out.\n\n\
              | | admitted | two threads share the limit | refused | two threads |\n|---|---|---|---|---|\n",
         );
         for (title, path, admitted, refused) in COMPARED {

@@ -109,7 +109,10 @@ impl Report {
         let results = root.join("benches/results");
         fs::create_dir_all(&results)?;
         let file = results.join(format!("{day}-{}.txt", self.bench));
-        fs::write(file, format!("{made}\n\n{}", self.text.trim_start()))?;
+        fs::write(
+            file,
+            format!("{made}\n\n{}", self.text.trim_start_matches('\n')),
+        )?;
         if self.asked.readme {
             let summary = summary.ok_or_else(|| {
                 io::Error::other(format!("{} has no part in the README", self.bench))

@@ -94,7 +94,7 @@ pub(crate) fn refused(error: ConfigError) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
-/// How many items to receive at most.
+/// A whole number, at least 1.
 pub(crate) fn at_least_one(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
     whole(field, value, 1)
 }
