@@ -20,8 +20,11 @@ use crate::{
 const LATE: usize = 64;
 /// The mean time between samples below which requests are passed over.
 const SPACING: Duration = Duration::from_micros(200);
-/// How long is counted before the share is decided on anew.
+/// How long is counted before the share is decided on anew,
 const WINDOW: Duration = Duration::from_millis(1);
+/// unless there were so many samples before that: then it would be a small one even if nobody else came in the rest of the window,
+/// and who comes after a pause need not pay for all of it.
+const ENOUGH: u32 = 128;
 /// The smallest share is one request in so many: enough to make samples cheap, and soon made up for when the pace falls.
 const LARGEST_STRIDE: u32 = 64;
 
@@ -108,12 +111,13 @@ impl Learner {
 }
 
 impl Student {
-    /// Which stride suits the pace of the last window, if one has passed. A clock that stands still tells no pace.
+    /// Which stride suits the pace of the last window, if that is known by now. A clock that stands still tells no pace.
     fn stride(&mut self, now: Duration, stride: u32) -> Option<u32> {
         let elapsed = now.saturating_sub(self.since);
-        if elapsed < WINDOW {
+        if elapsed.is_zero() || elapsed < WINDOW && self.samples < ENOUGH {
             return None;
         }
+        let elapsed = elapsed.max(WINDOW);
         let requests = u128::from(self.samples) * u128::from(stride);
         let ideal = requests * SPACING.as_nanos() / elapsed.as_nanos();
         self.since = now;
@@ -193,6 +197,22 @@ mod tests {
         let mut student = student();
         student.samples = 1;
         assert_eq!(student.stride(Duration::from_secs(6), 64), Some(1));
+    }
+
+    #[test]
+    fn enough_samples_tell_the_pace_before_the_window_has_passed() {
+        let mut student = student();
+        let now = WINDOW / 10;
+        student.samples = ENOUGH - 1;
+        assert_eq!(student.stride(now, 1), None);
+        student.samples = ENOUGH;
+        assert_eq!(
+            student.stride(now, 1),
+            Some(32),
+            "as if nobody came for the rest of it"
+        );
+        student.samples = ENOUGH;
+        assert_eq!(student.stride(2 * now, 32), Some(LARGEST_STRIDE));
     }
 
     #[test]
