@@ -19,7 +19,7 @@ use backpressure_peers::{
         worker::{self, Order, Worker},
     },
     report::{Asked, Report},
-    rounds::Spread,
+    rounds::{Spread, order},
 };
 
 /// One line of a table, and what was measured for it.
@@ -145,8 +145,8 @@ fn measure(rows: &mut [Row], stacks: &[Stack], effort: &Effort) -> io::Result<()
         }
     }
     for round in 0..effort.rounds {
-        // There and back, so that nobody always comes after the same neighbour.
-        let mut one = |row: &mut Row| -> io::Result<()> {
+        for row in order(round, rows.len()) {
+            let row = &mut rows[row];
             let done = turn(row)?;
             row.nanos.push(done.nanos as f64 / row.calls as f64);
             let calls = row.calls * row.threads as u64;
@@ -155,12 +155,6 @@ fn measure(rows: &mut [Row], stacks: &[Stack], effort: &Effort) -> io::Result<()
                 false => calls - done.tally.admitted,
             };
             row.astray = row.astray.max(1.0 - right as f64 / calls as f64);
-            Ok(())
-        };
-        if round % 2 == 0 {
-            rows.iter_mut().try_for_each(&mut one)?;
-        } else {
-            rows.iter_mut().rev().try_for_each(&mut one)?;
         }
     }
     Ok(())

@@ -23,7 +23,7 @@ use backpressure_peers::{
     calls::worker,
     keepalive::{Served, Server},
     report::{Asked, Report},
-    rounds::Spread,
+    rounds::{Spread, order},
 };
 use http_body_util::BodyExt;
 use tower::{Layer, ServiceExt, limit::GlobalConcurrencyLimitLayer, util::MapResponseLayer};
@@ -59,19 +59,13 @@ fn main() -> io::Result<()> {
     }
     for turn in 0..rounds {
         eprint!("\rround {} of {rounds}", turn + 1);
-        let mut one = |contender: &mut Contender| -> io::Result<()> {
+        for line in order(turn, contenders.len()) {
+            let contender = &mut contenders[line];
             let served = contender.server.load(round, contender.status)?;
             contender.served.push(served);
             if let Some(recorder) = &recorder {
                 recorder.run_upkeep();
             }
-            Ok(())
-        };
-        // There and back, so that nobody always comes after the same neighbour.
-        if turn % 2 == 0 {
-            contenders.iter_mut().try_for_each(&mut one)?;
-        } else {
-            contenders.iter_mut().rev().try_for_each(&mut one)?;
         }
     }
     eprint!("\r");

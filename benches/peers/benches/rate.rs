@@ -13,7 +13,7 @@ use backpressure_peers::{
     decisions::{self, Path, Round, Side},
     limited::{self, Case, Layers},
     report::{Asked, Report},
-    rounds::Spread,
+    rounds::{Spread, order},
 };
 
 const THREADS: [usize; 2] = [1, 2];
@@ -107,12 +107,7 @@ impl<const N: usize, F: Fn(usize, u64) -> Round> Table<N, F> {
         let calls: [u64; N] = std::array::from_fn(|line| self.calls(line, effort));
         let mut nanos = [const { Vec::new() }; N];
         for round in 0..effort.rounds {
-            let mut order: [usize; N] = std::array::from_fn(|line| line);
-            // There and back, so that nobody always comes after the same neighbour.
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for line in order {
+            for line in order(round, N) {
                 let done = (self.make)(line, calls[line]);
                 let all = calls[line] * self.threads as u64;
                 let right = if self.admits { all } else { 0 };

@@ -3,6 +3,19 @@
 
 use std::fmt;
 
+/// In which order so many lines have their turn in a round: there and back, so that nobody always comes after the same neighbour,
+/// and beginning with another one each time, so that nobody is always the first or the last.
+pub fn order(round: usize, lines: usize) -> impl Iterator<Item = usize> {
+    (0..lines).map(move |nth| {
+        let line = (round / 2 + nth) % lines;
+        if round % 2 == 0 {
+            line
+        } else {
+            lines - 1 - line
+        }
+    })
+}
+
 /// Where the middle half of the rounds lies.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread {
@@ -56,5 +69,21 @@ impl fmt::Display for Spread {
             f,
             "{median:.decimals$} [{lower:.decimals$} {upper:.decimals$}]"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::order;
+
+    #[test]
+    fn everybody_has_a_turn_in_each_round_and_each_place_in_its_turn() {
+        let rounds: Vec<Vec<usize>> = (0..6).map(|round| order(round, 3).collect()).collect();
+        let there = [[0, 1, 2], [1, 2, 0], [2, 0, 1]];
+        let back = [[2, 1, 0], [1, 0, 2], [0, 2, 1]];
+        for nth in 0..3 {
+            assert_eq!(rounds[2 * nth], there[nth]);
+            assert_eq!(rounds[2 * nth + 1], back[nth]);
+        }
     }
 }
