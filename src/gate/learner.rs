@@ -20,10 +20,10 @@ use crate::{
 const LATE: usize = 64;
 /// The mean time between samples below which requests are passed over.
 const SPACING: Duration = Duration::from_micros(200);
-/// How long is counted before the share is decided on anew,
+/// How long is counted before the share is decided on anew.
 const WINDOW: Duration = Duration::from_millis(1);
-/// unless there were so many samples before that: then it would be a small one even if nobody else came in the rest of the window,
-/// and who comes after a pause need not pay for all of it.
+/// So many samples are enough before that: the share would be a small one even if nobody else came in the rest of the window, and
+/// those who come after a pause need not all pay for a sample.
 const ENOUGH: u32 = 128;
 /// The smallest share is one request in so many: enough to make samples cheap, and soon made up for when the pace falls.
 const LARGEST_STRIDE: u32 = 64;
